@@ -1,0 +1,100 @@
+# One command per job; each sets up what it needs, and is quick the second time.
+#
+#   make PYTHON=/path/to/python3.13 test    to choose the interpreter (3.11 or newer)
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# Asked only when the environment is made. python3 first, then any newer one by its own name.
+NEW_ENOUGH := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$candidate" -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo "$$candidate"; break; }; done; true)
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+# The project itself: editable, with the build backend of the lock, so that nothing is resolved or built apart.
+INSTALL_PROJECT := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+
+RUN_READY := $(VENV)/.ready-run
+DEV_READY := $(VENV)/.ready-dev
+
+.PHONY: help demo test check generate bench setup lock clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(RUN_READY) ## the KV plugin in its own process: called, killed, restarted, no call lost (30 s)
+	@PYTHONPATH=examples/kv:examples/kv/gen exec $(BIN)/python examples/kv/demo.py
+
+test: $(DEV_READY) ## all tests; ARGS='-k name' passes arguments on to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_READY) ## format, lint, types (mypy, pyright), import arrows, generated code up to date
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-logo
+	$(MAKE) --no-print-directory generated-up-to-date
+
+generate: $(DEV_READY) ## write all generated code anew from the .proto files
+	$(BIN)/connectplugin generate proto --out connectplugin/_gen
+	$(BIN)/connectplugin generate interceptors/proto --out interceptors/connectplugin_interceptors/_gen
+	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
+
+.PHONY: generated-up-to-date
+generated-up-to-date: $(DEV_READY)
+	@fresh="$$(mktemp -d)"; trap 'rm -rf "$$fresh"' EXIT; status=0; \
+	compare() { \
+		$(BIN)/connectplugin generate "$$1" --out "$$fresh/$$2" >/dev/null; \
+		diff -ru --exclude=__pycache__ "$$2" "$$fresh/$$2" || status=1; \
+	}; \
+	compare proto connectplugin/_gen; \
+	compare interceptors/proto interceptors/connectplugin_interceptors/_gen; \
+	compare examples/kv/proto examples/kv/gen; \
+	if [ $$status = 0 ]; then echo "generated code: up to date"; \
+	else echo "generated code differs from the .proto files: run 'make generate' and commit" >&2; fi; \
+	exit $$status
+
+bench: $(DEV_READY) ## what the chain costs per call, as ratios, beside grpc.aio
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+setup: $(DEV_READY) ## the whole environment, to work on the project
+
+lock: ## resolve the two lock files anew from pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: set PYTHON=..." >&2; exit 1; }
+	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv; }
+	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group build --output-file requirements/run.txt pyproject.toml
+	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group dev --extra codegen \
+		--constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
+
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
+
+clean: ## remove the environment and everything that tools left behind
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { \
+		echo "make: no usable Python 3.11 or newer found (with venv and pip; on Debian that is the package" \
+			"python3-venv): install one, or say make PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { \
+		echo "make: $(PYTHON) is too old or has no venv module; Python 3.11 or newer is needed" >&2; exit 1; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(RUN_READY): requirements/run.txt pyproject.toml | $(BIN)/python
+	@echo "installing what running needs (requirements/run.txt)" >&2
+	@$(PIP_INSTALL) --require-hashes -r requirements/run.txt
+	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(DEV_READY): requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "installing what development needs (requirements/dev.txt)" >&2
+	@$(PIP_INSTALL) --require-hashes -r requirements/dev.txt
+	@$(INSTALL_PROJECT)
+	@touch $(RUN_READY) $@

@@ -1,0 +1,1 @@
+"""Remote-first plugins over Connect RPC."""
