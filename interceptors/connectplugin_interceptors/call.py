@@ -1,0 +1,237 @@
+"""One logical call, its attempts, and connectrpc's context that carries both down the chain.
+
+connectrpc hands one mutable `RequestContext` through the chain. Ours is a subclass of it, so that
+the call's state travels with the context: nothing is kept in a ContextVar above the transport,
+where an async generator would leak it into the code that consumes the stream.
+"""
+
+import enum
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
+from connectrpc.request import Headers, RequestContext
+
+from connectplugin_interceptors.clock import Clock
+from connectplugin_interceptors.errors import Delivery
+from connectplugin_interceptors.wire import (
+    ATTEMPTS_HEADER,
+    CONNECT_TIMEOUT_HEADER,
+    GRPC_TIMEOUT_HEADER,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pyqwest import Headers as HTTPHeaders
+
+    from connectplugin_interceptors.settings import Settings
+
+Ctx: TypeAlias = RequestContext[Any, Any]
+
+SMALLEST_TIMEOUT: Final = 0.001
+"""Seconds; the wire knows no shorter deadline, so less time than this is none."""
+
+# What each dialect can spell: Connect has ten digits of milliseconds, gRPC eight.
+_MOST_CONNECT_MS: Final = 9_999_999_999
+_MOST_GRPC_MS: Final = 99_999_999
+
+
+class AttemptKind(enum.Enum):
+    """Why an attempt was made."""
+
+    INITIAL = "initial"
+    RETRY = "retry"
+    TRANSPARENT = "transparent"
+    """The one before was provably not sent."""
+
+    READY = "ready"
+    """The call waits for something that can be reached (`wait_for_ready`)."""
+
+
+class Attempt:
+    """One try of a call, and what the transport saw of it.
+
+    Attributes:
+        number: 1 for the first.
+        kind: Why it was made.
+        entered: Whether the transport was asked to send it.
+        status: The HTTP status of its response, once the head has come.
+        on_head: Called by the transport's tap when the head of the response comes.
+    """
+
+    __slots__ = ("_headers", "entered", "kind", "number", "on_head", "status")
+
+    def __init__(self, number: int, kind: AttemptKind) -> None:
+        self.number = number
+        self.kind = kind
+        self.entered = False
+        self.status: int | None = None
+        self.on_head: Callable[[], None] | None = None
+        self._headers: HTTPHeaders | None = None
+
+    def head(self, status: int, headers: "HTTPHeaders") -> None:
+        """Take down the head of the response."""
+        self.status = status
+        self._headers = headers
+        if self.on_head is not None:
+            self.on_head()
+
+    @property
+    def response_headers(self) -> "HTTPHeaders | None":
+        """The response's headers; a unary call's trailers are among them, as `trailer-*`."""
+        return self._headers
+
+    def response_header(self, name: str) -> str | None:
+        """A header of the response, or None."""
+        return None if self._headers is None else self._headers.get(name)
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} {self.kind.value} status={self.status}>"
+
+
+class Call:
+    """What is true of a call over all of its attempts.
+
+    Attributes:
+        name: The client's name, as in events.
+        settings: The policies in force for this call.
+        clock: The time that `started` and `deadline` are told in.
+        started: When the call began, in seconds of `clock`.
+        deadline: When it must have ended, in seconds of `clock`; None for never.
+        attempts: How many attempts were made so far.
+        delivery: The worst of the attempts that have failed.
+        observed: Whether a `TapTransport` sees the attempts.
+    """
+
+    __slots__ = (
+        "attempts",
+        "clock",
+        "deadline",
+        "delivery",
+        "method",
+        "name",
+        "observed",
+        "settings",
+        "started",
+    )
+
+    def __init__(  # noqa: PLR0913  # all of them, by name, once per call
+        self,
+        *,
+        name: str,
+        method: MethodInfo[Any, Any],
+        settings: "Settings",
+        clock: Clock,
+        started: float,
+        deadline: float | None,
+        observed: bool,
+    ) -> None:
+        self.name = name
+        self.method = method
+        self.settings = settings
+        self.clock = clock
+        self.started = started
+        self.deadline = deadline
+        self.observed = observed
+        self.attempts = 1
+        self.delivery: Delivery = Delivery.NOT_SENT
+
+    @property
+    def path(self) -> str:
+        """`package.Service/Method`."""
+        return f"{self.method.service_name}/{self.method.name}"
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether the call may be executed twice, by its .proto option or an override."""
+        policy = self.settings.retry_policy
+        if policy is not None and policy.idempotent is not None:
+            return policy.idempotent
+        return self.method.idempotency_level is not IdempotencyLevel.UNKNOWN
+
+    @property
+    def streams_responses(self) -> bool:
+        """Whether there may be any number of responses."""
+        return self.method.stream_type in {StreamType.SERVER_STREAM, StreamType.BIDI_STREAM}
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds left of the deadline; None if there is none."""
+        return None if self.deadline is None else self.deadline - now
+
+    def __repr__(self) -> str:
+        return f"<Call {self.path} attempts={self.attempts} {self.delivery.value}>"
+
+
+class CallContext(RequestContext[Any, Any]):
+    """connectrpc's context of one attempt, which knows its call.
+
+    Attributes:
+        call: The logical call.
+        attempt: The attempt that this context belongs to.
+        deadline: When this attempt must have ended, in seconds of the call's clock.
+    """
+
+    def __init__(
+        self,
+        source: Ctx,
+        headers: Headers,
+        call: Call,
+        attempt: Attempt,
+        deadline: float | None,
+    ) -> None:
+        super().__init__(
+            method=source.method,
+            http_method=source.http_method,
+            request_headers=headers,
+            server_address=source.server_address,
+        )
+        self.call = call
+        self.attempt = attempt
+        self.deadline = deadline
+
+    @property
+    def timeout_ms(self) -> float | None:
+        """Milliseconds until this attempt's deadline: what connectrpc arms its timer with.
+
+        Read from the call's clock, where the base class asks `time.monotonic`: so the deadline is
+        not rounded to milliseconds, and is virtual when the clock is.
+        """
+        if self.deadline is None:
+            return None
+        return (self.deadline - self.call.clock.now()) * 1000.0
+
+    def following(self, attempt: Attempt) -> "CallContext":
+        """The context of another attempt: headers of its own, and none of this one's timing."""
+        headers = Headers(tuple(self.request_headers.allitems()))
+        return CallContext(self, headers, self.call, attempt, self.call.deadline)
+
+    def write_timing(self, wire_deadline: float | None, now: float) -> None:
+        """Write the time left for the peer, and which attempt this is, into the headers."""
+        headers = self.request_headers
+        grpc = headers.get("content-type", "").startswith("application/grpc")
+        name = GRPC_TIMEOUT_HEADER if grpc else CONNECT_TIMEOUT_HEADER
+        if wire_deadline is None:
+            headers.pop(name, None)
+        else:
+            milliseconds = max(1, int((wire_deadline - now) * 1000.0))
+            if grpc:
+                headers[name] = f"{min(milliseconds, _MOST_GRPC_MS)}m"
+            else:
+                headers[name] = str(min(milliseconds, _MOST_CONNECT_MS))
+        if self.attempt.number > 1:
+            headers[ATTEMPTS_HEADER] = str(self.attempt.number - 1)
+
+
+def context_of(ctx: Ctx) -> CallContext:
+    """The chain's own context.
+
+    Raises:
+        TypeError: The interceptor stands alone, outside a chain that a `ClientStack` built.
+    """
+    if isinstance(ctx, CallContext):
+        return ctx
+    msg = (
+        "this interceptor works inside a chain only: take it from ClientStack(...).interceptors(),"
+        f" which puts the call's state into the context (got {type(ctx).__name__})"
+    )
+    raise TypeError(msg)

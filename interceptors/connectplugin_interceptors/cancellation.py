@@ -1,0 +1,59 @@
+"""Innermost: cancellation stays cancellation.
+
+connectrpc turns `CancelledError` into `ConnectError(CANCELED)`. Left so, `asyncio.timeout` leaks a
+ConnectError, a TaskGroup reports one error too many, and a retry would swallow the cancellation
+and call again. This link turns it back. A `canceled` that the *server* sent has no cause, and
+stays what it is: an answer.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+from connectrpc.errors import ConnectError
+
+from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.shapes import Stream, Unary, closing
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+def _restore(error: ConnectError) -> None:
+    cause = error.__cause__
+    task = asyncio.current_task()
+    # `cancelling()` tells a cancellation of this task from a CancelledError that some inner task
+    # of the transport died of.
+    if isinstance(cause, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise cause from None
+
+
+class CancellationRestore:
+    """Raises the `CancelledError` that connectrpc has wrapped."""
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Await the rest of the chain."""
+        try:
+            return await call_next(request, ctx)
+        except ConnectError as error:
+            _restore(error)
+            raise
+
+    intercept_client_stream: Any = intercept_unary
+
+    async def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Iterate over the rest of the chain."""
+        try:
+            async with closing(call_next(request, ctx)) as messages:
+                async for message in messages:
+                    yield message
+        except ConnectError as error:
+            _restore(error)
+            raise
+
+    intercept_bidi_stream: Any = intercept_server_stream
+
+    def __repr__(self) -> str:
+        return "CancellationRestore()"

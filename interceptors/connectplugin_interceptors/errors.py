@@ -1,0 +1,118 @@
+"""What can be raised, and how to ask an error whether the call may have been executed.
+
+```
+ConfigError (ValueError)            from constructors only
+ConnectError                        the peer or the transport spoke: see code and __cause__
+├─ RejectedError                    decided on this side, never sent: .reason, .retry_after
+│   ├─ OverloadedError              unavailable
+│   └─ RateLimitedError             resource_exhausted
+└─ DeadlineExceededError            also a TimeoutError: .sent
+```
+A `ConnectError` can be neither copied nor pickled: carry its parts instead.
+"""
+
+import enum
+from collections.abc import Iterable
+from typing import Any, Final
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError, ErrorDetail
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; the text names the field, its value and a right one."""
+
+
+class Delivery(enum.Enum):
+    """Whether a failed call may have been executed by its peer."""
+
+    NOT_SENT = "not_sent"
+    """It certainly was not: to send it again is safe, whatever the method."""
+
+    ANSWERED = "answered"
+    """The peer answered with this error."""
+
+    MAYBE = "maybe"
+    """Nobody knows. Only an idempotent call may be sent again."""
+
+    def worst(self, other: "Delivery") -> "Delivery":
+        """The one that promises less, of two attempts of one call."""
+        return self if _WEIGHT[self] >= _WEIGHT[other] else other
+
+
+_WEIGHT: Final = {Delivery.NOT_SENT: 0, Delivery.ANSWERED: 1, Delivery.MAYBE: 2}
+
+
+class RejectedError(ConnectError):
+    """A policy on this side refused the call; it was never sent.
+
+    Attributes:
+        reason: A short constant that says which rule refused (`queue_full`, ...).
+        retry_after: Seconds after which it may be worth to try again; None if nobody knows.
+    """
+
+    code_on_wire: Code = Code.UNAVAILABLE
+
+    def __init__(self, message: str, *, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(self.code_on_wire, message)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class OverloadedError(RejectedError):
+    """A queue or a limit of concurrency is full."""
+
+
+class RateLimitedError(RejectedError):
+    """A quota of this side is used up."""
+
+    code_on_wire = Code.RESOURCE_EXHAUSTED
+
+
+class DeadlineExceededError(ConnectError, TimeoutError):
+    """The call's deadline ran out.
+
+    Attributes:
+        delivery: Over all attempts of the call.
+        sent: Whether the peer may have acted.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        delivery: Delivery,
+        details: Iterable[ErrorDetail] = (),
+    ) -> None:
+        super().__init__(Code.DEADLINE_EXCEEDED, message, details)
+        self.delivery = delivery
+
+    @property
+    def sent(self) -> bool:
+        """Whether the peer may have acted."""
+        return self.delivery is not Delivery.NOT_SENT
+
+
+_DELIVERY: Final = "_connectplugin_delivery"
+
+
+def note_delivery(error: BaseException, delivery: Delivery) -> None:
+    """Write onto an error what is known over all attempts of its call."""
+    error.__dict__[_DELIVERY] = delivery
+
+
+def delivery(error: BaseException) -> Delivery:
+    """Tell whether the call that raised `error` may have been executed: the worst of its attempts.
+
+    For an error of a call that went through no chain of ours, the error alone is asked; what
+    cannot be told then is `Delivery.MAYBE`.
+    """
+    noted: Any = error.__dict__.get(_DELIVERY)
+    if isinstance(noted, Delivery):
+        return noted
+    if isinstance(error, DeadlineExceededError):
+        return error.delivery
+    # Imported late: the classifier needs the types above.
+    from connectplugin_interceptors.outcome import classify  # noqa: PLC0415
+
+    return classify(error).delivery

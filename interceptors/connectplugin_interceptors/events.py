@@ -1,0 +1,111 @@
+"""What happened, as frozen data, for whoever wants to know; a listener can never break a call."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from connectplugin_interceptors.call import AttemptKind
+from connectplugin_interceptors.errors import Delivery
+from connectplugin_interceptors.outcome import Cause, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events.
+
+    Attributes:
+        client: The client's name (`stack.client(..., name=...)`).
+        method: `package.Service/Method`.
+    """
+
+    client: str
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded(Event):
+    """One attempt is over; `duration` in seconds, `cause` is None if it succeeded."""
+
+    number: int
+    kind: AttemptKind
+    duration: float
+    outcome: Outcome
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled(Event):
+    """Another attempt will follow after `delay` seconds."""
+
+    number: int
+    kind: AttemptKind
+    delay: float
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStopped(Event):
+    """A failed call gets no further attempt; `reason` says which rule decided."""
+
+    attempts: int
+    reason: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingForReady(Event):
+    """A call begins to wait until something can be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded(Event):
+    """The call is over; `duration` in seconds. `outcome` is neutral if it was cancelled."""
+
+    duration: float
+    attempts: int
+    outcome: Outcome
+    cause: Cause | None
+    delivery: Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected(Event):
+    """A policy on this side refused the call."""
+
+    policy: str
+    reason: str
+    retry_after: float | None
+
+
+Listener: TypeAlias = Callable[[Event], None]
+Emit: TypeAlias = Callable[[Event], None]
+
+_logger = logging.getLogger("connectplugin.interceptors")
+
+
+class Emitter:
+    """Hands each event to each listener; what a listener raises is counted and logged.
+
+    Attributes:
+        failures: How often a listener has raised.
+    """
+
+    __slots__ = ("_listeners", "failures")
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+        self.failures = 0
+
+    def __call__(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # a guest must not fail a call, whatever it does
+                self.failures += 1
+                _logger.exception("a listener failed on %s", type(event).__name__)
+
+
+def emitter(listeners: Sequence[Listener]) -> Emit | None:
+    """One `Emit` for all listeners; None if there are none, so that no event is ever built."""
+    return Emitter(listeners) if listeners else None

@@ -1,0 +1,53 @@
+"""The policies in force for one method, and one call's changes to them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from connectplugin_interceptors import validation
+from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.retry.config import RetryPolicy
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """One spelling everywhere: these words are `ClientStack`'s, `with_options`'s, `ClientConfig`'s.
+
+    Attributes:
+        deadline: See `DeadlinePolicy`; None turns limits of this side off.
+        retry_policy: See `RetryPolicy`; None: one attempt.
+        wait_for_ready: A call that cannot be sent, because nothing can be reached, waits within its
+            deadline instead of failing. Off by default, as in gRPC.
+    """
+
+    deadline: DeadlinePolicy | None = DeadlinePolicy()
+    retry_policy: RetryPolicy | None = RetryPolicy()
+    wait_for_ready: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values of the wrong kind, naming the field."""
+        validation.instance(self, "deadline", DeadlinePolicy, optional=True)
+        validation.instance(self, "retry_policy", RetryPolicy, optional=True)
+        validation.instance(self, "wait_for_ready", bool)
+
+
+POLICY_NAMES = tuple(Settings.__dataclass_fields__)
+
+Changes: TypeAlias = Mapping[str, Any]
+"""Field names of `Settings` with their new values."""
+
+
+def check_names(changes: Changes, *, also: tuple[str, ...] = ()) -> None:
+    """Refuse a policy that does not exist."""
+    for name in changes:
+        if name not in POLICY_NAMES and name not in also:
+            known = ", ".join((*POLICY_NAMES, *also))
+            msg = f"there is no option {name!r}; there are: {known}"
+            raise ConfigError(msg)
+
+
+def change(settings: Settings, changes: Changes) -> Settings:
+    """Settings with some fields replaced."""
+    check_names(changes)
+    return replace(settings, **changes)
