@@ -26,7 +26,7 @@ def number(  # noqa: PLR0913  # each names one bound
     if value is None and optional:
         return
     wanted = _wanted(minimum, above, maximum, optional=optional, unit=unit)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
         msg = f"{describe(owner, field)} is {value!r}; it must be {wanted}"
         raise ConfigError(msg)
     if (
@@ -36,6 +36,13 @@ def number(  # noqa: PLR0913  # each names one bound
     ):
         msg = f"{describe(owner, field)} is {value!r}; it must be {wanted}"
         raise ConfigError(msg)
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float can hold
+        return False
 
 
 def integer(

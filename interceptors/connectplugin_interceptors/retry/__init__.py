@@ -1,0 +1,1 @@
+"""Trying again: the policy, the decision, the interceptor."""
