@@ -71,7 +71,8 @@ class _PrintVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from importlib.metadata import version  # noqa: PLC0415 - slow, and rarely needed
 
-        parser.exit(message=f"connectplugin {version('connectplugin')}\n")
+        print(f"connectplugin {version('connectplugin')}")
+        parser.exit()
 
 
 def _generate(proto_dir: Path, out: Path, includes: Sequence[Path]) -> int:
