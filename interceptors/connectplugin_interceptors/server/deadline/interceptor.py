@@ -1,0 +1,124 @@
+"""The shells of the server's deadline: one before the body is read, one around the handler."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.method import StreamType
+
+from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.clock import Clock
+from connectplugin_interceptors.inbound import InboundCall, inbound
+from connectplugin_interceptors.server.answer import expired, refuse_unprocessed
+from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
+from connectplugin_interceptors.server.deadline.machine import limit
+from connectplugin_interceptors.shapes import Stream, Unary, closing
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class ServerDeadline:
+    """A metadata interceptor: knows the call's deadline, and drops the call if it is over."""
+
+    def __init__(self, policy: ServerDeadlinePolicy | None, *, clock: Clock) -> None:
+        self._maximum = None if policy is None else policy.maximum
+        self._clock = clock
+
+    async def on_start(self, ctx: Ctx) -> InboundCall:
+        """Set the deadline that the handler and its outbound calls live by."""
+        milliseconds = ctx.timeout_ms
+        given = limit(
+            asked=None if milliseconds is None else milliseconds / 1000.0,
+            maximum=self._maximum,
+            streams_responses=ctx.method.stream_type
+            in {StreamType.SERVER_STREAM, StreamType.BIDI_STREAM},
+        )
+        deadline = None if given.seconds is None else self._clock.now() + given.seconds
+        call = InboundCall(self._clock, deadline, own_timer=given.own_timer)
+        # The request's own task and context: it ends with the request, so nothing is reset.
+        inbound.set(call)
+        if given.seconds is not None and given.seconds <= 0.0:
+            call.end()
+            raise expired(ctx)
+        return call
+
+    async def on_end(self, token: InboundCall, ctx: Ctx, error: Exception | None, /) -> None:
+        """Let nobody inherit from this call any more."""
+        token.end()
+        if not isinstance(error, ConnectError):
+            return
+        left = token.remaining()
+        if left is None or left > 0.0:
+            return
+        if not token.started and error.code is Code.DEADLINE_EXCEEDED:
+            # Time ran out in a queue, or while the body was read.
+            refuse_unprocessed(ctx, "expired")
+        elif _is_own_cancellation(error):
+            # A connectrpc client inside the handler has wrapped the cancellation that was meant
+            # for the handler: the caller must not read that somebody cancelled the call.
+            raise ConnectError(Code.DEADLINE_EXCEEDED, "Request timed out") from None
+
+    def __repr__(self) -> str:
+        return f"ServerDeadline(maximum={self._maximum!r})"
+
+
+class HandlerDeadline:
+    """The innermost link: the last check before the handler, and the timer around it."""
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Run the handler within the limit that only the server knows of."""
+        call = inbound.get()
+        if call is None:
+            return await call_next(request, ctx)
+        left = _enter(call, ctx)
+        if left is None or not call.own_timer:
+            return await call_next(request, ctx)
+        timer = asyncio.timeout(left)
+        try:
+            async with timer:
+                return await call_next(request, ctx)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            msg = "the server's limit of time for this call is over"
+            raise ConnectError(Code.DEADLINE_EXCEEDED, msg) from None
+
+    async def intercept_client_stream(
+        self, call_next: Unary[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
+    ) -> R:
+        """As a unary call; reading the requests is the handler's time too."""
+        return await self.intercept_unary(call_next, request, ctx)
+
+    async def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Only the check: the server sets streams of responses no limit of its own."""
+        if (call := inbound.get()) is not None:
+            _enter(call, ctx)
+        async with closing(call_next(request, ctx)) as responses:
+            async for response in responses:
+                yield response
+
+    def intercept_bidi_stream(
+        self, call_next: Stream[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """As a server stream."""
+        return self.intercept_server_stream(call_next, request, ctx)
+
+    def __repr__(self) -> str:
+        return "HandlerDeadline()"
+
+
+def _enter(call: InboundCall, ctx: Ctx) -> float | None:
+    left = call.remaining()
+    if left is not None and left <= 0.0:
+        raise expired(ctx)
+    call.started = True
+    return left
+
+
+def _is_own_cancellation(error: ConnectError) -> bool:
+    return error.code is Code.CANCELED and isinstance(error.__cause__, asyncio.CancelledError)

@@ -1,0 +1,1 @@
+"""Drain: stop taking calls, let those in flight end, then end them."""

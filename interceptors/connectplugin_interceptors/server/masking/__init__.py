@@ -1,0 +1,1 @@
+"""Error masking: what a client may read of a failure in the server."""

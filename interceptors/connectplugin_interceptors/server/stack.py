@@ -1,0 +1,200 @@
+"""The server's chain, in its one order, as a value."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from connectrpc.interceptor import (
+    BidiStreamInterceptor,
+    ClientStreamInterceptor,
+    MetadataInterceptor,
+    ServerStreamInterceptor,
+    UnaryInterceptor,
+)
+
+from connectplugin_interceptors import validation
+from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
+from connectplugin_interceptors.clock import Clock, SystemClock
+from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.server.concurrency import ServerBulkhead
+from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
+from connectplugin_interceptors.server.deadline.interceptor import HandlerDeadline, ServerDeadline
+from connectplugin_interceptors.server.drain.config import DrainPolicy
+from connectplugin_interceptors.server.drain.interceptor import Drain
+from connectplugin_interceptors.server.masking.config import MaskingPolicy
+from connectplugin_interceptors.server.masking.interceptor import ErrorMasking
+
+ServerLink: TypeAlias = (
+    UnaryInterceptor
+    | ClientStreamInterceptor
+    | ServerStreamInterceptor
+    | BidiStreamInterceptor
+    | MetadataInterceptor[Any]
+)
+"""What connectrpc takes as an interceptor (its own alias leaves a parameter unknown)."""
+
+_SHAPES = (
+    "intercept_unary",
+    "intercept_client_stream",
+    "intercept_server_stream",
+    "intercept_bidi_stream",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerStack:
+    """What a server does with a call before and after its handler, outermost first.
+
+    ```
+    masking > before > drain > deadline > admission > bulkhead > around > handler
+    ```
+    A policy that is not named has its default; `None` turns it off. The stack is a value; each
+    `interceptors()` or `build()` makes fresh state.
+
+    Attributes:
+        masking: See `MaskingPolicy`.
+        drain: See `DrainPolicy`. Off, a server cannot refuse or end calls when it stops.
+        deadline: See `ServerDeadlinePolicy`. Off, the client's deadline still cancels the handler
+            (connectrpc does that), and is still inherited by outbound calls.
+        bulkhead: See `BulkheadPolicy`; on a server of plugins each plugin has one of its own.
+        before: Metadata interceptors that see every call, refused ones too: telemetry.
+        admission: Metadata interceptors that may refuse a call before its body is read:
+            authentication, authorization, limits.
+        around: Interceptors of messages, around the handler: validation.
+
+    Raises:
+        ConfigError: A field is of the wrong kind, or connectrpc would silently ignore a part of an
+            interceptor.
+    """
+
+    masking: MaskingPolicy | None = field(default_factory=MaskingPolicy)
+    drain: DrainPolicy | None = field(default_factory=DrainPolicy)
+    deadline: ServerDeadlinePolicy | None = field(default_factory=ServerDeadlinePolicy)
+    bulkhead: BulkheadPolicy | None = field(default_factory=BulkheadPolicy)
+    before: Sequence[MetadataInterceptor[Any]] = ()
+    admission: Sequence[MetadataInterceptor[Any]] = ()
+    around: Sequence[ServerLink] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what connectrpc would ignore without a word."""
+        validation.instance(self, "masking", MaskingPolicy, optional=True)
+        validation.instance(self, "drain", DrainPolicy, optional=True)
+        validation.instance(self, "deadline", ServerDeadlinePolicy, optional=True)
+        validation.instance(self, "bulkhead", BulkheadPolicy, optional=True)
+        for name in ("before", "admission", "around"):
+            members = tuple(getattr(self, name))
+            object.__setattr__(self, name, members)
+            for member in members:
+                _check(name, member)
+
+    def interceptors(self, *, clock: Clock | None = None) -> list[ServerLink]:
+        """The chain for one generated Connect ASGI application.
+
+        Applications that should share limits share the list. A drain needs its handle: use
+        `build()` to have it.
+
+        Args:
+            clock: Where the time comes from; the machine's clock if None.
+        """
+        return self.build(clock=clock).interceptors()
+
+    def build(self, *, clock: Clock | None = None) -> "ServerChain":
+        """The chain for several applications of one server, with its handles."""
+        return ServerChain(self, clock=SystemClock() if clock is None else clock)
+
+    def describe(self) -> str:
+        """The chain, outermost first, one link a line."""
+        lines = [f"{name:<10} {policy!r}" for name, policy in self._links()]
+        return "\n".join([*lines, "handler"])
+
+    def _links(self) -> list[tuple[str, object]]:
+        links: list[tuple[str, object]] = [("masking", self.masking)]
+        links += [("before", member) for member in self.before]
+        links += [("drain", self.drain), ("deadline", self.deadline)]
+        links += [("admission", member) for member in self.admission]
+        links += [("bulkhead", self.bulkhead)]
+        links += [("around", member) for member in self.around]
+        return [(name, "off" if policy is None else policy) for name, policy in links]
+
+
+class ServerChain:
+    """A stack with its state.
+
+    Attributes:
+        drain: The handle by which the server stops; None if the stack has none.
+        bulkheads: One for each name given to `interceptors`.
+    """
+
+    def __init__(self, stack: ServerStack, *, clock: Clock) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._masking = None if stack.masking is None else ErrorMasking(stack.masking)
+        self.drain = None if stack.drain is None else Drain(stack.drain)
+        self.bulkheads: dict[str, ServerBulkhead] = {}
+
+    def interceptors(self, name: str = "") -> list[ServerLink]:
+        """The links for an application.
+
+        Args:
+            name: Applications with the same name share one bulkhead.
+        """
+        stack = self._stack
+        links: list[ServerLink] = [*self._outer(), *self._drain(), self._deadline()]
+        links += stack.admission
+        if stack.bulkhead is not None:
+            if name not in self.bulkheads:
+                self.bulkheads[name] = ServerBulkhead(stack.bulkhead, name=name)
+            links.append(self.bulkheads[name])
+        return [*links, *stack.around, HandlerDeadline()]
+
+    def control_interceptors(self, *, refuse_when_draining: bool) -> list[ServerLink]:
+        """The links for a server's own services: no bulkhead, so that a full server still answers.
+
+        Args:
+            refuse_when_draining: Whether calls are refused (and counted) as those of others are.
+                Health must be told to the end; nobody should shake hands with a server that stops.
+        """
+        drain = self._drain() if refuse_when_draining else ()
+        return [
+            *self._outer(),
+            *drain,
+            self._deadline(),
+            *self._stack.admission,
+            HandlerDeadline(),
+        ]
+
+    def _outer(self) -> list[ServerLink]:
+        masking = () if self._masking is None else (self._masking,)
+        return [*masking, *self._stack.before]
+
+    def _drain(self) -> tuple[ServerLink, ...]:
+        return () if self.drain is None else (self.drain,)
+
+    def _deadline(self) -> ServerDeadline:
+        return ServerDeadline(self._stack.deadline, clock=self._clock)
+
+    def __repr__(self) -> str:
+        return f"<ServerChain {self.drain!r} {list(self.bulkheads.values())!r}>"
+
+
+def _check(where: str, member: object) -> None:
+    """Refuse an interceptor of which connectrpc would silently leave a part out."""
+    starts, ends = hasattr(member, "on_start"), hasattr(member, "on_end")
+    shapes = [shape for shape in _SHAPES if hasattr(member, shape)]
+    problem = None
+    if starts != ends:
+        there, missing = ("on_start", "on_end") if starts else ("on_end", "on_start")
+        problem = f"it has {there} but no {missing}, and connectrpc then ignores it"
+    elif starts and shapes:
+        problem = f"it has on_start/on_end beside {shapes[0]}, which connectrpc then ignores"
+    elif where != "around" and not starts:
+        problem = (
+            "it has no on_start/on_end; what reads messages belongs into around=, since it would"
+            " make connectrpc read the body before the links behind it"
+        )
+    elif not starts and len(shapes) < len(_SHAPES):
+        missing = ", ".join(shape for shape in _SHAPES if shape not in shapes)
+        problem = f"it lacks {missing}: those shapes would pass unguarded"
+    if problem is not None:
+        msg = f"ServerStack.{where} has {member!r}: {problem}"
+        raise ConfigError(msg)
