@@ -1,0 +1,128 @@
+"""The one distribution as users get it: sdist, wheel, regular and editable install; offline."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = {
+    "connectplugin": ROOT / "connectplugin",
+    "connectplugin_interceptors": ROOT / "interceptors" / "connectplugin_interceptors",
+}
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    done = subprocess.run(
+        command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def build(kind: str, *, source: Path, into: Path) -> Path:
+    run(sys.executable, "-m", "hatchling", "build", "-t", kind, "-d", into, cwd=source)
+    (made,) = into.iterdir()
+    return made
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def source_files() -> Iterator[str]:
+    for package, folder in SOURCES.items():
+        for path in folder.rglob("*"):
+            if path.suffix == ".py" or path.name == "py.typed":
+                yield f"{package}/{path.relative_to(folder).as_posix()}"
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build("sdist", source=ROOT, into=tmp_path_factory.mktemp("sdist"))
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel made from the unpacked sdist, as an installer makes it."""
+    unpacked = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(unpacked, filter="data")
+    (source,) = unpacked.iterdir()
+    return build("wheel", source=source, into=tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of an environment that has the wheel, and the dependencies of this one.
+
+    The dependencies come by a path line. Path lines inside such a folder are not read, so this
+    environment's editable install does not come with them.
+    """
+    environment = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment)
+    python = environment / "bin" / "python"
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet"]
+    run(*pip, "--no-deps", "--no-index", wheel, cwd=environment)
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    (site_packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return python
+
+
+def test_wheel_holds_two_packages_and_nothing_else(wheel: Path) -> None:
+    metadata = f"{wheel.name.rsplit('-', 3)[0]}.dist-info"
+    assert {name.split("/")[0] for name in names_in(wheel)} == {*SOURCES, metadata}
+
+
+def test_wheel_holds_every_module_and_both_type_markers(wheel: Path) -> None:
+    packed = {name for name in names_in(wheel) if not name.split("/")[0].endswith(".dist-info")}
+    assert packed == set(source_files())
+    assert "connectplugin/py.typed" in packed
+    assert "connectplugin_interceptors/py.typed" in packed
+    assert "connectplugin/_gen/connectplugin/v1/handshake_pb.py" in packed
+    assert "connectplugin_interceptors/_gen/google/rpc/error_details_pb.py" in packed
+
+
+def test_wheel_straight_from_the_tree_is_the_same(wheel: Path, tmp_path: Path) -> None:
+    assert names_in(build("wheel", source=ROOT, into=tmp_path)) == names_in(wheel)
+
+
+def test_sdist_holds_what_a_build_needs_and_no_tests(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        packed = {name.split("/", 1)[1] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "PKG-INFO"} <= packed
+    assert "proto/connectplugin/v1/handshake.proto" in packed
+    assert {"tests", "examples", "benchmarks", ".ci"}.isdisjoint(
+        name.split("/")[0] for name in packed
+    )
+
+
+IMPORT_ALL = (
+    "import connectplugin, connectplugin_interceptors; "
+    "from connectplugin._gen.connectplugin.v1 import controller_connect; "
+    "print(connectplugin.__file__); print(connectplugin_interceptors.__file__)"
+)
+
+
+def test_regular_install_imports_from_another_folder(installed: Path, tmp_path: Path) -> None:
+    places = run(installed, "-W", "error", "-c", IMPORT_ALL, cwd=tmp_path).split()
+    environment = installed.parents[1]
+    assert all(Path(place).is_relative_to(environment) for place in places), places
+
+
+def test_editable_install_imports_from_another_folder(tmp_path: Path) -> None:
+    places = run(sys.executable, "-W", "error", "-c", IMPORT_ALL, cwd=tmp_path).split()
+    assert [Path(place).parent for place in places] == list(SOURCES.values())
+
+
+def test_installed_command_runs(installed: Path, tmp_path: Path) -> None:
+    said = run(installed.with_name("connectplugin"), "--version", cwd=tmp_path)
+    assert said.startswith("connectplugin 0.")
