@@ -13,6 +13,7 @@ from connectrpc.request import Headers, RequestContext
 
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.errors import Delivery
+from connectplugin_interceptors.outcome import classify
 from connectplugin_interceptors.wire import (
     ATTEMPTS_HEADER,
     CONNECT_TIMEOUT_HEADER,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from pyqwest import Headers as HTTPHeaders
 
+    from connectplugin_interceptors.outcome import Verdict
     from connectplugin_interceptors.settings import Settings
 
 Ctx: TypeAlias = RequestContext[Any, Any]
@@ -57,9 +59,10 @@ class Attempt:
         entered: Whether the transport was asked to send it.
         status: The HTTP status of its response, once the head has come.
         on_head: Called by the transport's tap when the head of the response comes.
+        verdict: What its failure means; None while it has not failed.
     """
 
-    __slots__ = ("_headers", "entered", "kind", "number", "on_head", "status")
+    __slots__ = ("_headers", "entered", "kind", "number", "on_head", "status", "verdict")
 
     def __init__(self, number: int, kind: AttemptKind) -> None:
         self.number = number
@@ -67,6 +70,7 @@ class Attempt:
         self.entered = False
         self.status: int | None = None
         self.on_head: Callable[[], None] | None = None
+        self.verdict: Verdict | None = None
         self._headers: HTTPHeaders | None = None
 
     def head(self, status: int, headers: "HTTPHeaders") -> None:
@@ -99,7 +103,8 @@ class Call:
         started: When the call began, in seconds of `clock`.
         deadline: When it must have ended, in seconds of `clock`; None for never.
         attempts: How many attempts were made so far.
-        delivery: The worst of the attempts that have failed.
+        delivery: The worst of the attempts that have failed; None while none has.
+        tried: Whether any attempt was on its way to the transport.
         observed: Whether a `TapTransport` sees the attempts.
     """
 
@@ -113,9 +118,10 @@ class Call:
         "observed",
         "settings",
         "started",
+        "tried",
     )
 
-    def __init__(  # noqa: PLR0913  # all of them, by name, once per call
+    def __init__(  # all of them, by name, once per call
         self,
         *,
         name: str,
@@ -134,7 +140,8 @@ class Call:
         self.deadline = deadline
         self.observed = observed
         self.attempts = 1
-        self.delivery: Delivery = Delivery.NOT_SENT
+        self.delivery: Delivery | None = None
+        self.tried = False
 
     @property
     def path(self) -> str:
@@ -158,8 +165,24 @@ class Call:
         """Seconds left of the deadline; None if there is none."""
         return None if self.deadline is None else self.deadline - now
 
+    def failed(self, attempt: Attempt, error: BaseException) -> "Verdict":
+        """Take down that an attempt has failed, and say what it means."""
+        verdict = classify(error, attempt if self.observed else None)
+        attempt.verdict = verdict
+        known = self.delivery
+        self.delivery = verdict.delivery if known is None else known.worst(verdict.delivery)
+        return verdict
+
+    @property
+    def known_delivery(self) -> Delivery:
+        """What can be said of the whole call, given that it has failed."""
+        if self.delivery is not None:
+            return self.delivery
+        # An attempt that did not fail was answered; what failed afterwards is on this side.
+        return Delivery.ANSWERED if self.tried else Delivery.NOT_SENT
+
     def __repr__(self) -> str:
-        return f"<Call {self.path} attempts={self.attempts} {self.delivery.value}>"
+        return f"<Call {self.path} attempts={self.attempts} delivery={self.delivery}>"
 
 
 class CallContext(RequestContext[Any, Any]):

@@ -17,6 +17,11 @@ class Clock(Protocol):
         ...
 
 
+def wall_time() -> float:
+    """Seconds since 1970: only to read a date that a peer has sent, never to measure with."""
+    return time.time()
+
+
 class SystemClock:
     """The machine's monotonic clock.
 
@@ -24,7 +29,10 @@ class SystemClock:
     """
 
     now = staticmethod(time.monotonic)
-    sleep = staticmethod(asyncio.sleep)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
+        await asyncio.sleep(seconds)
 
     def __repr__(self) -> str:
         return "SystemClock()"

@@ -116,3 +116,25 @@ def delivery(error: BaseException) -> Delivery:
     from connectplugin_interceptors.outcome import classify  # noqa: PLC0415
 
     return classify(error).delivery
+
+
+_RETRY_AFTER: Final = "_connectplugin_retry_after"
+
+
+def note_retry_after(error: BaseException, seconds: float | None) -> None:
+    """Write onto an error when its peer asked to be tried again."""
+    if seconds is not None:
+        error.__dict__[_RETRY_AFTER] = seconds
+
+
+def retry_after(error: BaseException) -> float | None:
+    """Seconds after which the peer, or the policy that refused, asks to be tried again, if told."""
+    if isinstance(error, RejectedError):
+        return error.retry_after
+    noted: Any = error.__dict__.get(_RETRY_AFTER)
+    return noted if isinstance(noted, float) else None
+
+
+def is_outbound(error: BaseException) -> bool:
+    """Whether an error comes out of a chain of ours: of a call that this program made itself."""
+    return isinstance(error, RejectedError) or _DELIVERY in error.__dict__

@@ -98,6 +98,7 @@ class Emitter:
         self.failures = 0
 
     def __call__(self, event: Event) -> None:
+        """Tell every listener."""
         for listener in self._listeners:
             try:
                 listener(event)

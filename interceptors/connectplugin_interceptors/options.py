@@ -124,9 +124,8 @@ _MARK = "_connectplugin_options"
 
 
 def mark(ctx: Ctx, options: CallOptions) -> None:
-    """Write options onto a fresh context; the innermost `with_options` link writes last."""
-    present: CallOptions | None = ctx.__dict__.get(_MARK)
-    ctx.__dict__[_MARK] = options if present is None else present.over(options)
+    """Write options onto a call's fresh context."""
+    ctx.__dict__[_MARK] = options
 
 
 def marked(ctx: Ctx) -> CallOptions | None:

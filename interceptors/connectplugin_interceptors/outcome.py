@@ -149,7 +149,7 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
     """
     if not isinstance(error, ConnectError):
         if isinstance(error, CancelledError | GeneratorExit):
-            return _verdict(Cause.CANCELLED, Code.CANCELED)
+            return _cancelled(Code.CANCELED, seen)
         # connectrpc lets only ConnectErrors out; this one is an interceptor's or a request's own.
         entered = seen is None or seen.entered
         verdict = _verdict(Cause.BUG, Code.UNKNOWN)
@@ -162,6 +162,8 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
     if seen is not None and seen.response_header(NACK_HEADER) is not None:
         return _verdict(Cause.REFUSED, code)
     cause = error.__cause__
+    if isinstance(cause, CancelledError):
+        return _cancelled(code, seen)
     if cause is not None:
         return _by_cause(cause, code, seen)
     verdict = _verdict(_by_code(code), code)
@@ -169,6 +171,12 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
         # Raised by an interceptor on this side, in the peer's vocabulary.
         return Verdict(verdict.cause, verdict.outcome, Delivery.NOT_SENT, code)
     return verdict
+
+
+def _cancelled(code: Code, seen: Seen | None) -> Verdict:
+    if seen is not None and not seen.entered:
+        return Verdict(Cause.CANCELLED, Outcome.NEUTRAL, Delivery.NOT_SENT, code)
+    return _verdict(Cause.CANCELLED, code)
 
 
 def _by_code(code: Code) -> Cause:
@@ -192,29 +200,24 @@ def _by_code(code: Code) -> Cause:
 
 def _by_cause(cause: BaseException, code: Code, seen: Seen | None) -> Verdict:
     """The transport, the codec or the caller's program raised."""
-    if isinstance(cause, CancelledError):
-        return _verdict(Cause.CANCELLED, code)
     # Before TimeoutError: pyqwest's ConnectTimeout is both, and nothing was sent.
     if isinstance(cause, ConnectionError):
-        if any(mark in str(cause) for mark in _CERTIFICATE_MARKS):
-            return _verdict(Cause.CERTIFICATE, code)
-        return _verdict(Cause.CONNECTION, code)
-    if isinstance(cause, StreamError) and cause.code == StreamErrorCode.REFUSED_STREAM:
-        return _verdict(Cause.REFUSED, code)
+        bad = any(mark in str(cause) for mark in _CERTIFICATE_MARKS)
+        return _verdict(Cause.CERTIFICATE if bad else Cause.CONNECTION, code)
     if isinstance(cause, TimeoutError):
+        verdict = _verdict(Cause.DEADLINE, code)
         if seen is not None and not seen.entered:
             # Time ran out while the call was still on this side.
-            return Verdict(Cause.DEADLINE, Outcome.FAILURE, Delivery.NOT_SENT, code)
-        return _verdict(Cause.DEADLINE, code)
+            return Verdict(Cause.DEADLINE, verdict.outcome, Delivery.NOT_SENT, code)
+        return verdict
+    if isinstance(cause, StreamError) and cause.code == StreamErrorCode.REFUSED_STREAM:
+        return _verdict(Cause.REFUSED, code)
     if isinstance(cause, StreamError | RemoteProtocolError | ReadError | WriteError):
         return _verdict(Cause.TRANSPORT, code)
-    if seen is None:
-        # It may be the caller's mistake or the peer's nonsense; nobody can tell, so nobody is
-        # blamed, and nothing is sent twice.
-        return Verdict(Cause.BUG, Outcome.NEUTRAL, Delivery.MAYBE, code)
-    if seen.status is not None:
+    if seen is not None and seen.status is not None:
         return _verdict(Cause.MALFORMED, code)
-    if not seen.entered:
+    if seen is not None and not seen.entered:
         return _verdict(Cause.BUG, code)
-    # Raised by the transport itself, or by the caller's request stream while it was sent.
+    # Raised by the transport itself, or by the caller's request stream while it was sent; without
+    # a tap it may as well be the peer's nonsense. So nobody is blamed, and nothing is sent twice.
     return Verdict(Cause.BUG, Outcome.NEUTRAL, Delivery.MAYBE, code)

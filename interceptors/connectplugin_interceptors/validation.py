@@ -11,7 +11,7 @@ def describe(owner: object, field: str) -> str:
     return f"{type(owner).__name__}.{field}"
 
 
-def number(  # noqa: PLR0913  # each names one bound
+def number(  # each names one bound
     owner: object,
     field: str,
     *,
@@ -78,7 +78,7 @@ def instance(owner: object, field: str, kind: type, *, optional: bool = False) -
     raise ConfigError(msg)
 
 
-def _wanted(  # noqa: PLR0913
+def _wanted(
     minimum: float | None,
     above: float | None,
     maximum: float | None,

@@ -7,7 +7,7 @@ attempt begins, and whoever arms a timer with it decides what late means.
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 
 
-def call_deadline(  # noqa: PLR0913  # the sources of a deadline, each by name
+def call_deadline(  # the sources of a deadline, each by name
     policy: DeadlinePolicy | None,
     *,
     now: float,

@@ -1,0 +1,80 @@
+"""A link around an application's own interceptor, so that it cannot lose the call's state."""
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
+from connectplugin_interceptors.call import CallContext, Ctx, context_of
+from connectplugin_interceptors.shapes import Stream, Unary, closing
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+def _own(ctx: Ctx, before: CallContext) -> CallContext:
+    """The chain's context for one that the interceptor passes on, which may be a new object.
+
+    A context of the interceptor's own keeps its headers and its shorter timeout.
+    """
+    if isinstance(ctx, CallContext):
+        return ctx
+    deadline = before.deadline
+    if (milliseconds := ctx.timeout_ms) is not None:
+        given = before.call.clock.now() + milliseconds / 1000.0
+        deadline = given if deadline is None else min(deadline, given)
+    return CallContext(ctx, ctx.request_headers, before.call, before.attempt, deadline)
+
+
+class Foreign:
+    """Runs an application's interceptor between two links of the chain."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Await the application's interceptor."""
+        before = context_of(ctx)
+
+        async def proceed(request: Q, ctx: Ctx, /) -> R:
+            return await call_next(request, _own(ctx, before))
+
+        response: R = await self.inner.intercept_unary(proceed, request, ctx)
+        return response
+
+    async def intercept_client_stream(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Await the application's interceptor."""
+        before = context_of(ctx)
+
+        async def proceed(request: Q, ctx: Ctx, /) -> R:
+            return await call_next(request, _own(ctx, before))
+
+        response: R = await self.inner.intercept_client_stream(proceed, request, ctx)
+        return response
+
+    async def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Iterate over what the application's interceptor yields."""
+        before = context_of(ctx)
+
+        def proceed(request: Q, ctx: Ctx, /) -> AsyncIterator[R]:
+            return call_next(request, _own(ctx, before))
+
+        async with closing(self.inner.intercept_server_stream(proceed, request, ctx)) as responses:
+            async for response in responses:
+                yield response
+
+    async def intercept_bidi_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Iterate over what the application's interceptor yields."""
+        before = context_of(ctx)
+
+        def proceed(request: Q, ctx: Ctx, /) -> AsyncIterator[R]:
+            return call_next(request, _own(ctx, before))
+
+        async with closing(self.inner.intercept_bidi_stream(proceed, request, ctx)) as responses:
+            async for response in responses:
+                yield response
+
+    def __repr__(self) -> str:
+        return repr(self.inner)

@@ -1,0 +1,115 @@
+"""Generated clients over a chain: a subclass that knows how to close, and how to take options."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from connectrpc.client import ConnectClient
+from pyqwest import Client as HTTPClient
+from pyqwest import Transport
+
+from connectplugin_interceptors.options import CallOptions, OptionsLink
+from connectplugin_interceptors.transport import CLIENT_OPTIONS, TapTransport, make_transport
+
+C = TypeVar("C", bound=ConnectClient)
+
+
+class _Recipe:
+    """What a client was made of, so that another can be made over the same chain."""
+
+    __slots__ = ("address", "chain", "client_class", "http_client", "keywords", "options", "owned")
+
+    def __init__(
+        self,
+        *,
+        client_class: type[ConnectClient],
+        address: str,
+        chain: Sequence[Any],
+        http_client: HTTPClient,
+        owned: TapTransport | None,
+        keywords: Mapping[str, Any],
+        options: CallOptions | None = None,
+    ) -> None:
+        self.client_class = client_class
+        self.address = address
+        self.chain = chain
+        self.http_client = http_client
+        self.owned = owned
+        self.keywords = keywords
+        self.options = options
+
+    def build(self) -> ConnectClient:
+        links = list(self.chain)
+        if self.options is not None:
+            links.insert(0, OptionsLink(self.options))
+        client: Any = _subclass(cast("Any", self.client_class))(
+            self.address, interceptors=links, http_client=self.http_client, **self.keywords
+        )
+        client.connectplugin_recipe = self
+        return cast("ConnectClient", client)
+
+
+class _Bound:
+    """What is added to a generated client's class."""
+
+    connectplugin_recipe: _Recipe
+
+    def __with_options__(self, options: CallOptions, /) -> Any:
+        """The same client, over the same chain, with options."""
+        recipe = self.connectplugin_recipe
+        merged = options if recipe.options is None else options.over(recipe.options)
+        return _Recipe(
+            client_class=recipe.client_class,
+            address=recipe.address,
+            chain=recipe.chain,
+            http_client=recipe.http_client,
+            owned=None,  # whoever made the transport closes it
+            keywords=recipe.keywords,
+            options=merged,
+        ).build()
+
+    async def close(self) -> None:
+        """Close the client, and the transport that was made for it."""
+        await cast("ConnectClient", super()).close()
+        owned = self.connectplugin_recipe.owned
+        if owned is not None:
+            await owned.aclose()
+
+    def __repr__(self) -> str:
+        recipe = self.connectplugin_recipe
+        return f"<{recipe.client_class.__name__} at {recipe.address}>"
+
+
+@cache
+def _subclass(client_class: Any) -> type[ConnectClient]:
+    return cast(
+        "type[ConnectClient]",
+        type(
+            client_class.__name__, (_Bound, client_class), {"__module__": client_class.__module__}
+        ),
+    )
+
+
+def bound_client(
+    client_class: type[C],
+    address: str,
+    chain: Sequence[Any],
+    transport: Transport | None,
+    keywords: Mapping[str, Any],
+) -> C:
+    """A client of a generated class over a chain; see `ClientStack.client`."""
+    given = {**CLIENT_OPTIONS, **keywords}
+    tap = TapTransport(
+        transport if transport is not None else make_transport(address),
+        read_max_bytes=given["read_max_bytes"],
+    )
+    owned = tap if transport is None else None
+    recipe = _Recipe(
+        client_class=client_class,
+        address=address,
+        chain=chain,
+        http_client=HTTPClient(tap),
+        owned=owned,
+        keywords=given,
+    )
+    return cast("C", recipe.build())

@@ -1,0 +1,315 @@
+"""The shell of retrying: makes attempts until one succeeds or the machine says to stop.
+
+Waiting for readiness (`wait_for_ready`) is here too, because it repeats attempts in the same way:
+only it is not paid from the budget and does not count, since nothing was sent.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from connectrpc.errors import ConnectError
+
+from connectplugin_interceptors._budget import RetryBudget
+from connectplugin_interceptors.call import (
+    SMALLEST_TIMEOUT,
+    Attempt,
+    AttemptKind,
+    Call,
+    CallContext,
+    Ctx,
+    context_of,
+)
+from connectplugin_interceptors.clock import Clock, wall_time
+from connectplugin_interceptors.errors import (
+    DeadlineExceededError,
+    Delivery,
+    OverloadedError,
+    note_retry_after,
+)
+from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped, WaitingForReady
+from connectplugin_interceptors.outcome import Cause, Verdict, classify
+from connectplugin_interceptors.pushback import parse_pushback
+from connectplugin_interceptors.ready.machine import MOST_WAITING, ReadyGate
+from connectplugin_interceptors.retry.config import RetryBudgetPolicy
+from connectplugin_interceptors.retry.machine import (
+    Decision,
+    FailedAttempt,
+    GiveUp,
+    GiveUpReason,
+    decide,
+)
+from connectplugin_interceptors.shapes import Stream, Unary, close
+from connectplugin_interceptors.streams import RequestReplay
+
+if TYPE_CHECKING:
+    from random import Random  # noqa: TID251  # `rng` is one, handed in
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+class _Progress:
+    """What one call's attempts have come to so far."""
+
+    __slots__ = ("answered", "error", "replay", "waiting")
+
+    def __init__(self, replay: RequestReplay[Any] | None) -> None:
+        self.replay = replay
+        self.error: ConnectError | None = None
+        self.waiting = False
+        self.answered = False
+
+
+class Retry:
+    """Repeats attempts; one budget and one gate for all calls of the client."""
+
+    def __init__(self, *, clock: Clock, rng: "Random", emit: Emit | None) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._emit = emit
+        self._gate = ReadyGate()
+        self._budgets: dict[tuple[RetryBudgetPolicy, str], RetryBudget] = {}
+        self._last: tuple[RetryBudgetPolicy, str, RetryBudget] | None = None
+
+    def budget(self, policy: RetryBudgetPolicy, service: str) -> RetryBudget:
+        """The account of one service; methods with equal budget policies share it."""
+        # Hashing a dataclass costs more than all else here, and nearly always it is the last one.
+        last = self._last
+        if last is not None and last[0] is policy and last[1] is service:
+            return last[2]
+        key = (policy, service)
+        found = self._budgets.get(key)
+        if found is None:
+            found = RetryBudget(ratio=policy.ratio, window=policy.window, reserve=policy.reserve)
+            self._budgets[key] = found
+        self._last = (policy, service, found)
+        return found
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Make attempts of a unary call."""
+        own = context_of(ctx)
+        settings = own.call.settings
+        if settings.retry_policy is None and not settings.wait_for_ready:
+            return await call_next(request, own)
+        try:
+            response = await call_next(request, own)
+        except ConnectError as error:
+            progress = _Progress(None)
+            first = error
+        else:
+            self._succeeded(own.call)
+            return response
+        try:
+            own = await self._next(own, first, progress)
+            return await self._repeat(call_next, lambda: request, own, progress)
+        finally:
+            self._leave(progress)
+
+    async def intercept_client_stream(
+        self, call_next: Unary[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
+    ) -> R:
+        """Make attempts of a client-stream call, as long as nothing was sent."""
+        own = context_of(ctx)
+        settings = own.call.settings
+        if settings.retry_policy is None and not settings.wait_for_ready:
+            return await call_next(request, own)
+        replay = RequestReplay(request)
+        progress = _Progress(replay)
+        try:
+            return await self._repeat(call_next, replay.attempt, own, progress)
+        finally:
+            self._leave(progress)
+            await replay.aclose()
+
+    async def _repeat(
+        self,
+        call_next: Unary[Any, R],
+        request: Callable[[], Any],
+        own: CallContext,
+        progress: _Progress,
+    ) -> R:
+        while True:
+            try:
+                response = await call_next(request(), own)
+            except ConnectError as error:
+                failed = error
+            else:
+                self._succeeded(own.call)
+                return response
+            own = await self._next(own, failed, progress)
+
+    def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Make attempts of a server-stream call, until the first response has come."""
+        own = context_of(ctx)
+        settings = own.call.settings
+        if settings.retry_policy is None and not settings.wait_for_ready:
+            return call_next(request, own)
+        return self._stream(call_next, lambda: request, own, None)
+
+    def intercept_bidi_stream(
+        self, call_next: Stream[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Make attempts of a bidi call, as long as nothing was sent."""
+        own = context_of(ctx)
+        settings = own.call.settings
+        if settings.retry_policy is None and not settings.wait_for_ready:
+            return call_next(request, own)
+        replay = RequestReplay(request)
+        return self._stream(call_next, replay.attempt, own, replay)
+
+    async def _stream(
+        self,
+        call_next: Stream[Any, R],
+        request: Callable[[], Any],
+        own: CallContext,
+        replay: RequestReplay[Any] | None,
+    ) -> AsyncIterator[R]:
+        progress = _Progress(replay)
+        try:
+            while True:
+                responses = call_next(request(), own)
+                try:
+                    async for response in responses:
+                        if not progress.answered:
+                            self._answered(progress)
+                        yield response
+                except ConnectError as error:
+                    failed = error
+                else:
+                    self._succeeded(own.call)
+                    return
+                finally:
+                    await close(responses)
+                own = await self._next(own, failed, progress)
+        finally:
+            self._leave(progress)
+            if replay is not None:
+                await replay.aclose()
+
+    def _answered(self, progress: _Progress) -> None:
+        """The first response of a stream: from here on nothing can be repeated."""
+        progress.answered = True
+        self._gate.reachable()
+        self._leave(progress)
+        if progress.replay is not None:
+            progress.replay.commit()
+
+    def _succeeded(self, call: Call) -> None:
+        policy = call.settings.retry_policy
+        if policy is not None and policy.budget is not None:
+            budget = self.budget(policy.budget, call.method.service_name)
+            budget.deposit(self._clock.now())
+        self._gate.reachable()
+
+    def _leave(self, progress: _Progress) -> None:
+        if progress.waiting:
+            progress.waiting = False
+            self._gate.leave()
+
+    async def _next(
+        self, own: CallContext, error: ConnectError, progress: _Progress
+    ) -> CallContext:
+        """Wait, and return the context of the attempt that follows; or raise the call's error."""
+        call, attempt = own.call, own.attempt
+        verdict = attempt.verdict
+        if verdict is None:  # refused above the attempt, before it began
+            verdict = classify(error, attempt if call.observed else None)
+        if verdict.cause is Cause.REJECTED:
+            # A second attempt that is refused here says less than the first one's error.
+            raise progress.error or error
+        progress.error = error
+        if progress.answered:
+            self._stopped(call, GiveUpReason.STREAM_STARTED, verdict)
+            raise error
+        if verdict.cause is not Cause.CONNECTION:
+            self._gate.reachable()
+        elif call.settings.wait_for_ready and _untouched(progress):
+            await self._wait_until_turn(call, error, progress)
+            return own.following(Attempt(attempt.number, AttemptKind.READY))
+        # What was reached may still refuse; the place among the waiting is given back all the same.
+        self._leave(progress)
+        again = self._decide(call, attempt, verdict, error, progress)
+        if isinstance(again, GiveUp):
+            note_retry_after(error, again.retry_after)
+            self._stopped(call, again.reason, verdict)
+            raise error
+        if self._emit is not None:
+            number = call.attempts + 1
+            self._emit(
+                RetryScheduled(call.name, call.path, number, again.kind, again.delay, verdict.cause)
+            )
+        if again.delay > 0:
+            await self._clock.sleep(again.delay)
+        call.attempts += 1
+        return own.following(Attempt(call.attempts, again.kind))
+
+    def _decide(
+        self,
+        call: Call,
+        attempt: Attempt,
+        verdict: Verdict,
+        error: ConnectError,
+        progress: _Progress,
+    ) -> Decision:
+        policy = call.settings.retry_policy
+        if policy is None:
+            return GiveUp(GiveUpReason.MAX_ATTEMPTS)
+        now = self._clock.now()
+        replay = progress.replay
+        # A stream of requests may be begun anew only if no part of it was sent, or processed.
+        committed = replay is not None and not (
+            verdict.delivery is Delivery.NOT_SENT and replay.can_replay
+        )
+        failed = FailedAttempt(
+            verdict=verdict,
+            number=call.attempts,
+            idempotent=call.idempotent,
+            committed=committed,
+            pushback=parse_pushback(attempt.response_headers, error.details, wall_time()),
+            remaining=call.remaining(now),
+        )
+        budget = None
+        if policy.budget is not None:
+            budget = self.budget(policy.budget, call.method.service_name)
+        return decide(policy, failed, rnd=self._rng.random(), now=now, budget=budget)
+
+    def _stopped(self, call: Call, reason: GiveUpReason, verdict: Verdict) -> None:
+        if self._emit is not None:
+            self._emit(
+                RetryStopped(call.name, call.path, call.attempts, reason.value, verdict.cause)
+            )
+
+    async def _wait_until_turn(self, call: Call, error: ConnectError, progress: _Progress) -> None:
+        gate = self._gate
+        now = self._clock.now()
+        gate.unreachable(now)
+        if not progress.waiting:
+            if not gate.join():
+                raise OverloadedError(
+                    f"{call.path}: {MOST_WAITING} calls wait already until something can be "
+                    f"reached ({error.message})",
+                    reason="too_many_waiting",
+                ) from error
+            progress.waiting = True
+            if self._emit is not None:
+                self._emit(WaitingForReady(call.name, call.path))
+        while (wait := gate.turn(now)) > 0:
+            remaining = call.remaining(now)
+            if remaining is not None and wait > remaining - SMALLEST_TIMEOUT:
+                await self._clock.sleep(max(0.0, remaining))
+                raise DeadlineExceededError(
+                    f"nothing could be reached; last: {error.message}",
+                    delivery=call.known_delivery,
+                ) from error
+            await self._clock.sleep(wait)
+            now = self._clock.now()
+
+    def __repr__(self) -> str:
+        return f"<Retry {self._gate!r}>"
+
+
+def _untouched(progress: _Progress) -> bool:
+    """Whether the requests could be sent from their beginning."""
+    return progress.replay is None or progress.replay.can_replay

@@ -1,0 +1,244 @@
+"""`ClientStack`: a client's chain as a value; and the generated clients that run over it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from random import Random  # noqa: TID251  # the default of `rng`
+from typing import Any, TypeVar
+
+from connectrpc.client import ConnectClient
+from pyqwest import Transport
+
+from connectplugin_interceptors.attempt import AttemptScope
+from connectplugin_interceptors.cancellation import CancellationRestore
+from connectplugin_interceptors.chain import ATTEMPT_ORDER, CALL_ORDER, check_interceptors
+from connectplugin_interceptors.clock import Clock, SystemClock
+from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.deadline.interceptor import CallScope
+from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.events import Listener, emitter
+from connectplugin_interceptors.foreign import Foreign
+from connectplugin_interceptors.generated import bound_client
+from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
+from connectplugin_interceptors.retry.config import RetryPolicy
+from connectplugin_interceptors.retry.interceptor import Retry
+from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change
+
+C = TypeVar("C", bound=ConnectClient)
+
+_system_clock = SystemClock()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientStack:
+    """The policies of a client, and the interceptors that carry them out.
+
+    A policy that is not named has its default; None turns it off. A stack is a value: machines
+    (budgets, ...) are made by `interceptors` and `client`, fresh for each call of these.
+
+    Attributes:
+        deadline: See `DeadlinePolicy`.
+        retry_policy: See `RetryPolicy`.
+        wait_for_ready: Whether calls wait until something can be reached. Default False.
+        call: Interceptors of your own, run once per call, inside its deadline.
+        attempt: Interceptors of your own, run once per attempt.
+        methods: Overrides by method, as `for_method` adds them.
+
+    Raises:
+        ConfigError: A field is of the wrong kind, or an interceptor would be called in part only.
+    """
+
+    deadline: DeadlinePolicy | None = DeadlinePolicy()
+    retry_policy: RetryPolicy | None = RetryPolicy()
+    wait_for_ready: bool = False
+    call: Sequence[object] = ()
+    attempt: Sequence[object] = ()
+    methods: tuple[tuple[str, Changes], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Refuse a chain that would be unsound."""
+        for name in ("call", "attempt"):
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple):
+                msg = f"ClientStack.{name} is {given!r}; it must be a list of interceptors"
+                raise ConfigError(msg)
+            links: list[object] = list(given)  # pyright: ignore[reportUnknownArgumentType]
+            check_interceptors(links, f"ClientStack.{name}")
+            object.__setattr__(self, name, tuple(links))
+        self._settings()
+
+    def _settings(self) -> Settings:
+        return Settings(**{name: getattr(self, name) for name in POLICY_NAMES})
+
+    @classmethod
+    def bare(cls, **policies: Any) -> "ClientStack":
+        """A stack in which what is not named is off; cancellation stays cancellation all the same.
+
+        Args:
+            policies: Fields of `ClientStack`.
+        """
+        off: dict[str, Any] = {"deadline": None, "retry_policy": None}
+        return cls(**{**off, **policies})
+
+    def for_method(self, pattern: str, /, **policies: Any) -> "ClientStack":
+        """A stack with other policies for some methods.
+
+        Args:
+            pattern: `package.Service/Method`, or `package.Service/*` for all of a service. A
+                method's own entry beats its service's; of two alike the later one.
+            policies: Fields of `ClientStack` that a method can have: its policies.
+
+        Raises:
+            ConfigError: The pattern or a policy does not make sense.
+        """
+        check_pattern(pattern)
+        change(self._settings(), policies)
+        return replace(self, methods=(*self.methods, (pattern, policies)))
+
+    def interceptors(  # seams, all optional
+        self,
+        *,
+        name: str = "client",
+        rng: Random | None = None,
+        clock: Clock | None = None,
+        listeners: Sequence[Listener] = (),
+        observed: bool = False,
+    ) -> list[Any]:
+        """Make the chain, with machines of its own; clients that should share them share the list.
+
+        With a transport of your own some things are missing that `client` gives: the chain cannot
+        tell whether a request left (so more failures count as "may have been executed", and are not
+        retried), and it does not see response headers (`retry-after`, `grpc-retry-pushback-ms`,
+        nacks). Wrap your transport in `TapTransport` and pass `observed=True` to have them.
+
+        Args:
+            name: The client's name in events.
+            rng: Where jitter comes from.
+            clock: Where time comes from.
+            listeners: Called with every `Event`.
+            observed: Whether the client's transport is a `TapTransport`.
+        """
+        time: Clock = clock if clock is not None else _system_clock
+        emit = emitter(listeners)
+        table = PolicyTable(self._settings(), self.methods)
+        own = bool(self.call or self.attempt)
+        return [
+            CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
+            *map(_link, self.call),
+            Retry(clock=time, rng=rng or Random(), emit=emit),  # noqa: S311  # jitter
+            AttemptScope(emit=emit),
+            *map(_link, self.attempt),
+            CancellationRestore(),
+        ]
+
+    def client(
+        self,
+        client_class: type[C],
+        address: str,
+        *,
+        name: str | None = None,
+        transport: Transport | None = None,
+        rng: Random | None = None,
+        clock: Clock | None = None,
+        listeners: Sequence[Listener] = (),
+        **options: Any,
+    ) -> C:
+        """A generated client over this chain and a transport with safe defaults.
+
+        No redirects are followed, no proxy is taken from the environment, answers are not unpacked
+        and are bounded (4 MiB a message). Close it (`async with`, or `close()`), which closes the
+        transport that was made here; a transport of your own stays open.
+
+        Args:
+            client_class: The generated class, such as `ElizaServiceClient`.
+            address: `http://` or `https://` URL of the server.
+            name: The client's name in events; by default the class's.
+            transport: Instead of the default one; anything like a `pyqwest.Transport`.
+            rng: Where jitter comes from.
+            clock: Where time comes from.
+            listeners: Called with every `Event`.
+            options: What the generated class takes, such as `protocol`, `codec`, `timeout_ms`,
+                `read_max_bytes`.
+
+        Raises:
+            ConfigError: The address is no URL, or an option belongs to the chain.
+        """
+        if not isinstance(address, str) or not address.startswith(("http://", "https://")):
+            msg = (
+                f"ClientStack.client got the address {address!r}; it must be a URL with a scheme, "
+                "such as 'http://127.0.0.1:8080'"
+            )
+            raise ConfigError(msg)
+        for taken in ("interceptors", "http_client"):
+            if taken in options:
+                msg = (
+                    f"ClientStack.client does not take {taken}: give transport=, and interceptors "
+                    "to ClientStack(call=[...], attempt=[...])"
+                )
+                raise ConfigError(msg)
+        chain = self.interceptors(
+            name=name or client_class.__name__.removesuffix("Client"),
+            rng=rng,
+            clock=clock,
+            listeners=listeners,
+            observed=True,
+        )
+        return bound_client(client_class, address, chain, transport, options)
+
+    def describe(self, method: str | None = None) -> str:
+        """The chain as it will be built, outermost first; for one method with its policies.
+
+        Args:
+            method: `package.Service/Method`; by default what holds where nothing is overridden.
+        """
+        settings = self._settings()
+        if method is not None:
+            check_pattern(method)
+            service, _, rpc = method.partition("/")
+            settings = effective(settings, self.methods, service, rpc)
+        lines = [f"ClientStack for {method or 'all methods'}, outermost first"]
+        lines += [f"  CALL     {line}" for line in self._call_lines(settings)]
+        lines += [f"  ATTEMPT  {line}" for line in self._attempt_lines(settings)]
+        if method is None:
+            lines += [
+                f"  override {pattern}: {_words(changes)}" for pattern, changes in self.methods
+            ]
+        return "\n".join(lines)
+
+    def _call_lines(self, settings: Settings) -> list[str]:
+        ready = "on" if settings.wait_for_ready else "off"
+        shown = {
+            "deadline": _policy(settings.deadline),
+            "call interceptors": ", ".join(map(repr, self.call)) or "none",
+            "retry": f"{_policy(settings.retry_policy)}; wait_for_ready {ready}",
+        }
+        return [f"{part:<22} {shown[part]}" for part in CALL_ORDER]
+
+    def _attempt_lines(self, settings: Settings) -> list[str]:
+        limit = settings.deadline.attempt if settings.deadline else None
+        shown = {
+            "attempt deadline": "off" if limit is None else f"{limit:g} s",
+            "attempt interceptors": ", ".join(map(repr, self.attempt)) or "none",
+            "cancellation restore": "always",
+        }
+        return [f"{part:<22} {shown[part]}" for part in ATTEMPT_ORDER]
+
+    def __repr__(self) -> str:
+        changed = [
+            f"{item.name}={getattr(self, item.name)!r}"
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        ]
+        return f"ClientStack({', '.join(changed)})"
+
+
+def _link(interceptor: object) -> object:
+    # A metadata hook gets the context and cannot replace it.
+    return Foreign(interceptor) if hasattr(interceptor, "intercept_unary") else interceptor
+
+
+def _policy(policy: object) -> str:
+    return "off" if policy is None else repr(policy)
+
+
+def _words(changes: Changes) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in changes.items())

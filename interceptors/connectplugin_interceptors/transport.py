@@ -1,0 +1,144 @@
+"""Transports: safe defaults, the tap that sees an attempt's fate, and a bound on answers."""
+
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from typing import Any, Final, Literal
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from pyqwest import HTTPTransport, HTTPVersion, Proxy, Request, Response, Transport
+
+from connectplugin_interceptors.call import Attempt
+from connectplugin_interceptors.shapes import close
+
+DEFAULT_READ_MAX_BYTES: Final = 4 << 20
+"""The largest message that is accepted, in bytes, as servers of connectrpc do by default."""
+
+CLIENT_OPTIONS: Final[dict[str, Any]] = {
+    # With the transport's decoders off, a compressed answer would be refused; so ask for none.
+    "send_compression": None,
+    "accept_compression": (),
+    "read_max_bytes": DEFAULT_READ_MAX_BYTES,
+}
+"""What `ClientStack.client` gives to the generated client."""
+
+
+def make_transport(
+    url: str,
+    *,
+    connect_timeout: float = 5.0,
+    tls_ca_cert: bytes | None = None,
+    tls_cert: bytes | None = None,
+    tls_key: bytes | None = None,
+    http_version: HTTPVersion | None = None,
+) -> HTTPTransport:
+    """A pyqwest transport that does only what it is told.
+
+    No redirects are followed (a 307 would send the body and `x-api-key` to another origin), no
+    proxy is taken from the environment, nothing is unpacked before it is measured, no trace header
+    is added beside the chain's own.
+
+    Args:
+        url: Only its scheme is looked at.
+        connect_timeout: Seconds for a connection to come about; below the attempt's limit, so that
+            "not sent" stays visible.
+        tls_ca_cert: PEM of the authorities to trust; by default the system's.
+        tls_cert: PEM of this side's certificate.
+        tls_key: PEM of its key.
+        http_version: By default HTTP/1.1 without TLS, negotiated with it.
+    """
+    unused: Literal["http", "https"] = "http" if url.startswith("https:") else "https"
+    return HTTPTransport(
+        follow_redirects=False,
+        enable_otel=False,
+        enable_gzip=False,
+        enable_brotli=False,
+        enable_zstd=False,
+        connect_timeout=connect_timeout,
+        http_version=http_version,
+        tls_ca_cert=tls_ca_cert,
+        tls_include_system_certs=tls_ca_cert is None,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        # Any explicit rule turns *_PROXY off; this one is for a scheme that is never used here.
+        proxy=Proxy("http://127.0.0.1:9", scheme=unused),
+    )
+
+
+current_attempt: ContextVar[Attempt | None] = ContextVar("current_attempt", default=None)
+"""The attempt that is being sent; set around one await only, never across a `yield`."""
+
+
+class TapTransport:
+    """Tells the chain what the transport saw: whether it was entered, and the response's head.
+
+    connectrpc's `ResponseMetadata` would tell the head too, but an interceptor that opens one takes
+    it from the caller. Also bounds what a response that is read whole may hold: connectrpc measures
+    such a one only after it is in memory.
+    """
+
+    def __init__(
+        self, inner: Transport, *, read_max_bytes: int | None = DEFAULT_READ_MAX_BYTES
+    ) -> None:
+        self.inner = inner
+        self._read_max_bytes = read_max_bytes
+
+    async def execute(self, request: Request) -> Response:
+        """Send the request, and take notes."""
+        attempt = current_attempt.get()
+        # An attempt is sent once. A second request under it is somebody else's: made by a request
+        # generator, say, which runs in a copy of this context.
+        if attempt is None or attempt.entered:
+            return self._bounded(await self.inner.execute(request))
+        attempt.entered = True
+        response = await self.inner.execute(request)
+        attempt.head(response.status, response.headers)
+        return self._bounded(response)
+
+    def _bounded(self, response: Response) -> Response:
+        most = self._read_max_bytes
+        if most is None:
+            return response
+        headers = response.headers
+        if response.status == 200 and _is_stream(headers.get("content-type", "")):  # noqa: PLR2004
+            return response  # connectrpc measures each message before it is read
+        length = headers.get("content-length")
+        if length is not None and length.isdigit() and int(length) <= most:
+            return response  # HTTP itself holds the peer to it
+        return Response(
+            status=response.status,
+            http_version=response.http_version,
+            headers=headers,
+            content=_Bounded(response.content, most),
+            trailers=response.trailers,
+        )
+
+    async def aclose(self) -> None:
+        """Close the transport below, if it can be closed."""
+        await close(self.inner)
+
+
+def _is_stream(content_type: str) -> bool:
+    return content_type.startswith(("application/connect+", "application/grpc"))
+
+
+class _Bounded(AsyncIterator[bytes]):
+    """A body that fails when it grows past a bound; no generator, so `aclose` works unread."""
+
+    def __init__(self, inner: AsyncIterator[Any], most: int) -> None:
+        self._inner = inner
+        self._left = most
+        self._most = most
+
+    async def __anext__(self) -> bytes:
+        chunk = bytes(await anext(self._inner))
+        self._left -= len(chunk)
+        if self._left < 0:
+            await self.aclose()
+            raise ConnectError(
+                Code.RESOURCE_EXHAUSTED, f"response is larger than configured max {self._most}"
+            )
+        return chunk
+
+    async def aclose(self) -> None:
+        await close(self._inner)
