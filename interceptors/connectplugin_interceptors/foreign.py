@@ -24,6 +24,14 @@ def _own(ctx: Ctx, before: CallContext) -> CallContext:
     return CallContext(ctx, ctx.request_headers, before.call, before.attempt, deadline)
 
 
+class Link:
+    """Base of interceptors that are written for this chain: they keep the context they are given.
+
+    Such a one is neither wrapped, nor is a timer armed because of it: it must look at the deadline
+    of its context (`context_of(ctx).deadline`) before it waits.
+    """
+
+
 class Foreign:
     """Runs an application's interceptor between two links of the chain."""
 

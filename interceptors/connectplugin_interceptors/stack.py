@@ -16,7 +16,7 @@ from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.deadline.interceptor import CallScope
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener, emitter
-from connectplugin_interceptors.foreign import Foreign
+from connectplugin_interceptors.foreign import Foreign, Link
 from connectplugin_interceptors.generated import bound_client
 from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -94,6 +94,12 @@ class ClientStack:
         change(self._settings(), policies)
         return replace(self, methods=(*self.methods, (pattern, policies)))
 
+    def adding(
+        self, *, call: Sequence[object] = (), attempt: Sequence[object] = ()
+    ) -> "ClientStack":
+        """A stack with more interceptors, inside of those that it has."""
+        return replace(self, call=(*self.call, *call), attempt=(*self.attempt, *attempt))
+
     def interceptors(  # seams, all optional
         self,
         *,
@@ -120,7 +126,7 @@ class ClientStack:
         time: Clock = clock if clock is not None else _system_clock
         emit = emitter(listeners)
         table = PolicyTable(self._settings(), self.methods)
-        own = bool(self.call or self.attempt)
+        own = any(not isinstance(link, Link) for link in (*self.call, *self.attempt))
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *map(_link, self.call),
@@ -233,7 +239,9 @@ class ClientStack:
 
 def _link(interceptor: object) -> object:
     # A metadata hook gets the context and cannot replace it.
-    return Foreign(interceptor) if hasattr(interceptor, "intercept_unary") else interceptor
+    if isinstance(interceptor, Link) or not hasattr(interceptor, "intercept_unary"):
+        return interceptor
+    return Foreign(interceptor)
 
 
 def _policy(policy: object) -> str:

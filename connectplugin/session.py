@@ -1,0 +1,338 @@
+"""The host's side of the handshake: who is at the other end, and is it still the same?"""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from pyqwest import Request, Response, Transport
+
+from connectplugin._gen.connectplugin.v1.handshake_connect import HandshakeServiceClient
+from connectplugin._gen.connectplugin.v1.handshake_pb import HandshakeRequest, HandshakeResponse
+from connectplugin.errors import (
+    HandshakeError,
+    IncompatibleVersionError,
+    MissingCapabilityError,
+    PluginError,
+    PluginUnavailableError,
+)
+from connectplugin.wire import APP_VERSION_HEADER, CORE_PROTOCOL_VERSION
+from connectplugin_interceptors._gen.google.rpc.error_details_pb import ErrorInfo
+from connectplugin_interceptors.call import CallContext, Ctx, context_of
+from connectplugin_interceptors.foreign import Link
+from connectplugin_interceptors.options import with_options
+from connectplugin_interceptors.outcome import Cause, classify
+from connectplugin_interceptors.shapes import Stream, Unary, close, closing
+from connectplugin_interceptors.wire import INSTANCE_HEADER
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+# Behind one address there may be several instances; each is known once it was accepted.
+_MOST_INSTANCES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlugin:
+    """A plugin as its server lists it."""
+
+    name: str
+    version: str
+    service_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server said of itself in the handshake.
+
+    Attributes:
+        app_version: The application version that both sides speak.
+        plugins: What it serves in that version, by name.
+        metadata: What else it told.
+        instance_id: Which start of which process answered; empty if it does not tell.
+        supported_versions: The application versions that it has, if it tells.
+    """
+
+    app_version: int
+    plugins: dict[str, RemotePlugin]
+    metadata: dict[str, str]
+    instance_id: str
+    supported_versions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What this host offers."""
+
+    versions: Sequence[int]
+    plugins: Sequence[str]
+    cookie: tuple[str, str] | None
+    capabilities: Sequence[str]
+    metadata: dict[str, str]
+    self_id: str
+    self_version: str
+
+
+class Session:
+    """The handshakes with one endpoint: one at a time, for all calls that wait for it.
+
+    Attributes:
+        info: What the last handshake told; None before the first.
+    """
+
+    def __init__(self, address: str, terms: Terms, timeout: float) -> None:
+        self.address = address
+        self.info: ServerInfo | None = None
+        self.send_version = len(terms.versions) > 1
+        self._terms = terms
+        self._timeout = timeout
+        self._nonce = secrets.token_hex(16)
+        self._client: HandshakeServiceClient | None = None
+        self._accepted: OrderedDict[str, None] = OrderedDict()
+        self._unknown: str | None = None
+        self._running: asyncio.Task[ServerInfo] | None = None
+
+    def use(self, client: HandshakeServiceClient) -> None:
+        """The client to shake hands with."""
+        self._client = client
+
+    @property
+    def due(self) -> bool:
+        """Whether the next call must be preceded by a handshake."""
+        return self.info is None or self._unknown is not None
+
+    def saw(self, instance: str | None) -> None:
+        """Note who has answered a call."""
+        if instance is not None and instance not in self._accepted:
+            self._unknown = instance
+
+    async def shake(self) -> ServerInfo:
+        """Shake hands; calls that come meanwhile wait for the same handshake.
+
+        Raises:
+            ConnectError: It could not be made.
+            PluginError: It was made, and the sides do not fit.
+        """
+        task = self._running
+        if task is None or task.done():
+            # In a task of its own, so that one caller's cancellation is not the others', and in a
+            # context of its own, so that nothing of that caller is seen by them.
+            task = asyncio.get_running_loop().create_task(
+                self._shake(), context=Context(), name=f"handshake with {self.address}"
+            )
+            self._running = task
+        return await asyncio.shield(task)
+
+    async def _shake(self) -> ServerInfo:
+        seen = self._unknown
+        info = await self._negotiate()
+        before = self.info
+        if before is not None and before.app_version != info.app_version:
+            msg = (
+                f"the plugin at {self.address} was replaced by one of application version "
+                f"{info.app_version}; this client speaks {before.app_version}: make a new one"
+            )
+            raise IncompatibleVersionError(msg)
+        for instance in (seen, info.instance_id):
+            if instance:
+                self._accepted[instance] = None
+        while len(self._accepted) > _MOST_INSTANCES:
+            self._accepted.popitem(last=False)
+        self.info = info
+        if self._unknown in self._accepted:
+            self._unknown = None
+        return info
+
+    async def _negotiate(self) -> ServerInfo:
+        """Ask for the highest version; a server that takes exact matches only, for each in turn."""
+        versions = sorted(self._terms.versions, reverse=True)
+        refusal: ConnectError | None = None
+        for version in versions:
+            try:
+                return self._checked(await self._ask(version, versions))
+            except ConnectError as error:
+                if error.code is not Code.FAILED_PRECONDITION or _reason(error) is not None:
+                    raise
+                refusal = error
+        message = refusal.message if refusal is not None else ""
+        raise IncompatibleVersionError(self._no_version(versions, message)) from refusal
+
+    def _no_version(self, versions: Sequence[int], message: str) -> str:
+        return (
+            f"no common application version with the plugin at {self.address}: this host offers "
+            f"{_listed(versions)}; the plugin says: {message}"
+        )
+
+    async def _ask(self, version: int, versions: Sequence[int]) -> HandshakeResponse:
+        terms = self._terms
+        key, value = terms.cookie or ("", "")
+        request = HandshakeRequest(
+            core_protocol_version=CORE_PROTOCOL_VERSION,
+            app_protocol_version=version,
+            magic_cookie_key=key,
+            magic_cookie_value=value,
+            requested_plugins=list(terms.plugins),
+            client_metadata=terms.metadata,
+            self_id=terms.self_id,
+            self_version=terms.self_version,
+            app_protocol_versions=list(versions),
+            instance_nonce=self._nonce,
+            required_capabilities=list(terms.capabilities),
+        )
+        if self._client is None:
+            msg = "the session has no client yet"
+            raise RuntimeError(msg)
+        return await with_options(self._client, timeout=self._timeout).handshake(request)
+
+    def _checked(self, reply: HandshakeResponse) -> ServerInfo:
+        if reply.core_protocol_version != CORE_PROTOCOL_VERSION:
+            msg = (
+                f"the plugin at {self.address} speaks core protocol {reply.core_protocol_version}; "
+                f"this host speaks {CORE_PROTOCOL_VERSION}"
+            )
+            raise IncompatibleVersionError(msg)
+        if reply.app_protocol_version not in self._terms.versions:
+            msg = self._no_version(
+                self._terms.versions, f"application version {reply.app_protocol_version}"
+            )
+            raise IncompatibleVersionError(msg)
+        return ServerInfo(
+            app_version=reply.app_protocol_version,
+            plugins={
+                plugin.name: RemotePlugin(plugin.name, plugin.version, plugin.service_path)
+                for plugin in reply.plugins
+            },
+            metadata=dict(reply.server_metadata),
+            instance_id=reply.instance_id,
+            supported_versions=tuple(reply.supported_versions),
+        )
+
+    def explain(self, error: ConnectError) -> PluginError:
+        """What a failed handshake means to the host's author."""
+        reason = _reason(error)
+        if reason == "APP_VERSION_UNSUPPORTED":
+            return IncompatibleVersionError(
+                self._no_version(sorted(self._terms.versions), error.message)
+            )
+        if reason == "CAPABILITY_MISSING":
+            return MissingCapabilityError(f"the plugin at {self.address}: {error.message}")
+        cause = classify(error).cause
+        if cause is Cause.CERTIFICATE:
+            return HandshakeError(
+                f"the certificate of {self.address} was not accepted: {error.message}"
+            )
+        if reason is None and error.code in {Code.UNIMPLEMENTED, Code.UNKNOWN}:
+            return HandshakeError(
+                f"what answers at {self.address} is no connectplugin server "
+                f"({error.code.value}: {error.message})"
+            )
+        if error.code in {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}:
+            return PluginUnavailableError(
+                f"no plugin could be reached at {self.address}: {error.message}"
+            )
+        return HandshakeError(
+            f"the plugin at {self.address} refused the handshake "
+            f"({error.code.value}: {error.message})"
+        )
+
+    async def aclose(self) -> None:
+        """Stop a handshake that is under way."""
+        task = self._running
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+        elif task is not None and not task.cancelled():
+            task.exception()  # retrieved: whoever waited for it has been told
+
+
+class HandshakeGate(Link):
+    """Per attempt: no call goes to a server that has not been handshaken."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def _pass(self, own: CallContext) -> None:
+        session = self._session
+        if session.due:
+            await self._renew(own)
+        if session.send_version and session.info is not None:
+            own.request_headers[APP_VERSION_HEADER] = str(session.info.app_version)
+
+    async def _renew(self, own: CallContext) -> None:
+        remaining = None
+        if own.deadline is not None:
+            remaining = own.deadline - own.call.clock.now()
+        try:
+            async with asyncio.timeout(remaining):
+                await self._session.shake()
+        except ConnectError as error:
+            # Each call gets an error of its own: it will be written on.
+            raise ConnectError(
+                error.code, f"handshake: {error.message}", error.details
+            ) from error.__cause__
+        except PluginError as error:
+            raise ConnectError(Code.FAILED_PRECONDITION, str(error)) from None
+        except TimeoutError as error:
+            raise ConnectError(
+                Code.DEADLINE_EXCEEDED, f"handshake with {self._session.address}"
+            ) from error
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Shake hands if it is due, then call."""
+        own = context_of(ctx)
+        await self._pass(own)
+        return await call_next(request, own)
+
+    intercept_client_stream: Any = intercept_unary
+
+    async def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Shake hands if it is due, then call."""
+        own = context_of(ctx)
+        await self._pass(own)
+        async with closing(call_next(request, own)) as responses:
+            async for response in responses:
+                yield response
+
+    intercept_bidi_stream: Any = intercept_server_stream
+
+    def __repr__(self) -> str:
+        return "HandshakeGate()"
+
+
+class InstanceWatch:
+    """A transport that tells the session which instance has answered."""
+
+    def __init__(self, inner: Transport, saw: Callable[[str | None], None]) -> None:
+        self._inner = inner
+        self._saw = saw
+
+    async def execute(self, request: Request) -> Response:
+        """Send the request, and look at who answers."""
+        response = await self._inner.execute(request)
+        self._saw(response.headers.get(INSTANCE_HEADER))
+        return response
+
+    async def aclose(self) -> None:
+        """Close the transport below."""
+        await close(self._inner)
+
+
+def _reason(error: ConnectError) -> str | None:
+    """The reason that a connectplugin server gives; None from any other."""
+    for detail in error.details:
+        if detail.type_name == "google.rpc.ErrorInfo":
+            info = detail.value(ErrorInfo)
+            if info is not None:
+                return info.reason
+    return None
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return ", ".join(map(str, versions))
