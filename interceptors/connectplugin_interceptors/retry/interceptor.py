@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from connectrpc.errors import ConnectError
 
 from connectplugin_interceptors._budget import RetryBudget
+from connectplugin_interceptors.admission import verdict_of
 from connectplugin_interceptors.call import (
     SMALLEST_TIMEOUT,
     Attempt,
@@ -27,7 +28,7 @@ from connectplugin_interceptors.errors import (
     note_retry_after,
 )
 from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped, WaitingForReady
-from connectplugin_interceptors.outcome import Cause, Verdict, classify
+from connectplugin_interceptors.outcome import Cause, Verdict
 from connectplugin_interceptors.pushback import parse_pushback
 from connectplugin_interceptors.ready.machine import MOST_WAITING, ReadyGate
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy
@@ -213,9 +214,7 @@ class Retry:
     ) -> CallContext:
         """Wait, and return the context of the attempt that follows; or raise the call's error."""
         call, attempt = own.call, own.attempt
-        verdict = attempt.verdict
-        if verdict is None:  # refused above the attempt, before it began
-            verdict = classify(error, attempt if call.observed else None)
+        verdict = verdict_of(own, error)
         if verdict.cause is Cause.REJECTED:
             # A second attempt that is refused here says less than the first one's error.
             raise progress.error or error
