@@ -1,6 +1,10 @@
-"""The one distribution as users get it: sdist, wheel, regular and editable install; offline."""
+"""The one distribution as users get it: sdist, wheel, regular and editable install; offline.
+
+And a host and its plugin, written against the installed wheel: they run, and both checkers agree.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -19,11 +23,11 @@ SOURCES = {
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
-def run(*command: str | Path, cwd: Path) -> str:
+def run(*command: str | Path, cwd: Path, exit_code: int = 0) -> str:
     done = subprocess.run(
         command, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, f"{command}:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == exit_code, f"{command}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -126,3 +130,114 @@ def test_editable_install_imports_from_another_folder(tmp_path: Path) -> None:
 def test_installed_command_runs(installed: Path, tmp_path: Path) -> None:
     said = run(installed.with_name("connectplugin"), "--version", cwd=tmp_path)
     assert said.startswith("connectplugin 0.")
+
+
+# A user's own project against the installed wheel.
+
+SHARED = """\
+from typing import Protocol
+
+from connectplugin import ConnectPlugin
+from kv.v1.kv_connect import KVService
+
+
+class KV(Protocol):
+    async def get(self, key: str) -> bytes: ...
+    async def put(self, key: str, value: bytes) -> None: ...
+    async def increment(self, key: str, delta: int = 1) -> int: ...
+
+
+kv_plugin = ConnectPlugin("kv", KV, service=KVService)
+"""
+HOST = """\
+import asyncio
+from typing import assert_type
+
+from connectplugin import Client, ClientConfig, RetryPolicy, ServeConfig, create_app, with_options
+from kv_plugin import KV, kv_plugin
+
+
+class MemoryKV:
+    def __init__(self) -> None:
+        self._values: dict[str, bytes] = {}
+
+    async def get(self, key: str) -> bytes:
+        return self._values[key]
+
+    async def put(self, key: str, value: bytes) -> None:
+        self._values[key] = value
+
+    async def increment(self, key: str, delta: int = 1) -> int:
+        return int(self._values.get(key, b"0")) + delta
+
+
+async def main() -> None:
+    app = create_app(ServeConfig(plugins=[kv_plugin.bind(MemoryKV())]))
+    config = ClientConfig(endpoint=app, plugins=[kv_plugin], retry_policy=RetryPolicy())
+    async with Client(config) as client:
+        kv = client.dispense(kv_plugin)
+        assert_type(kv, KV)
+        assert_type(client.dispense("kv", KV), KV)
+        await with_options(kv, timeout=5.0, retry_policy=None).put("hello", b"world")
+        print(await kv.get("hello"), await kv.increment("n"))
+
+
+asyncio.run(main())
+"""
+WRONG = """\
+from connectplugin import Client, ClientConfig
+from kv_plugin import kv_plugin
+
+
+class Halved:
+    async def get(self, key: int) -> bytes:
+        return bytes(key)
+
+
+async def main(client: Client) -> None:
+    kv_plugin.bind(Halved())
+    await client.dispense(kv_plugin).put("hello", "text")
+    ClientConfig(endpoint="http://127.0.0.1", plugins=[kv_plugin], retries=3)
+"""
+WRONG_LINES = (11, 12, 13)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A user's folder: their generated code, their plugin, their host."""
+    shutil.copytree(ROOT / "examples" / "kv" / "gen" / "kv", tmp_path / "kv")
+    for name, text in (("kv_plugin", SHARED), ("host", HOST), ("wrong", WRONG)):
+        (tmp_path / f"{name}.py").write_text(text)
+    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "ignore": ["kv"]}')
+    return tmp_path
+
+
+def checker(name: str, python: Path) -> list[str | Path]:
+    program = Path(sys.executable).with_name(name)
+    if name == "mypy":
+        return [
+            program,
+            "--strict",
+            "--config-file=",
+            "--no-incremental",
+            "--python-executable",
+            python,
+        ]
+    return [program, "--pythonpath", python]
+
+
+def test_host_runs_on_the_installed_wheel(installed: Path, project: Path) -> None:
+    assert run(installed, "-W", "error", "host.py", cwd=project) == "b'world' 1\n"
+
+
+@pytest.mark.parametrize("name", ["mypy", "pyright"])
+def test_checker_accepts_the_host(name: str, installed: Path, project: Path) -> None:
+    run(*checker(name, installed), "host.py", "kv_plugin.py", cwd=project)
+
+
+@pytest.mark.parametrize("name", ["mypy", "pyright"])
+def test_checker_finds_each_mistake(name: str, installed: Path, project: Path) -> None:
+    """Else the test above could pass because a checker sees only Any."""
+    said = run(*checker(name, installed), "wrong.py", cwd=project, exit_code=1)
+    for line in WRONG_LINES:
+        assert f"wrong.py:{line}:" in said, said
