@@ -169,9 +169,8 @@ def _http_date(text: str, wall_now: float) -> float | None:
 
 
 def _full_year(digits: str, wall_now: float) -> int:
-    """Two digits mean the century in which they are not more than 50 years ahead (RFC 9110)."""
+    """Two digits mean a year that is at most 50 years ahead (RFC 9110), or up to 49 back."""
     if len(digits) > 2:  # noqa: PLR2004  # the two that the sentence above is about
         return int(digits)
-    this_year = datetime.fromtimestamp(wall_now, UTC).year
-    year = this_year - this_year % 100 + int(digits)
-    return year - 100 if year > this_year + 50 else year
+    latest = datetime.fromtimestamp(wall_now, UTC).year + 50
+    return latest - (latest - int(digits)) % 100
