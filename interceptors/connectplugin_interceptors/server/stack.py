@@ -14,6 +14,7 @@ from connectrpc.interceptor import (
 
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
+from connectplugin_interceptors.chain import check_interceptor
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.server.concurrency import ServerBulkhead
@@ -32,14 +33,6 @@ ServerLink: TypeAlias = (
     | MetadataInterceptor[Any]
 )
 """What connectrpc takes as an interceptor (its own alias leaves a parameter unknown)."""
-
-_SHAPES = (
-    "intercept_unary",
-    "intercept_client_stream",
-    "intercept_server_stream",
-    "intercept_bidi_stream",
-)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ServerStack:
@@ -179,22 +172,10 @@ class ServerChain:
 
 def _check(where: str, member: object) -> None:
     """Refuse an interceptor of which connectrpc would silently leave a part out."""
-    starts, ends = hasattr(member, "on_start"), hasattr(member, "on_end")
-    shapes = [shape for shape in _SHAPES if hasattr(member, shape)]
-    problem = None
-    if starts != ends:
-        there, missing = ("on_start", "on_end") if starts else ("on_end", "on_start")
-        problem = f"it has {there} but no {missing}, and connectrpc then ignores it"
-    elif starts and shapes:
-        problem = f"it has on_start/on_end beside {shapes[0]}, which connectrpc then ignores"
-    elif where != "around" and not starts:
-        problem = (
-            "it has no on_start/on_end; what reads messages belongs into around=, since it would"
-            " make connectrpc read the body before the links behind it"
+    check_interceptor(member, f"ServerStack.{where}")
+    if where != "around" and not hasattr(member, "on_start"):
+        msg = (
+            f"ServerStack.{where} has {member!r}, which has no on_start and on_end: what reads"
+            " messages belongs into around=, else the body is read before anything is checked"
         )
-    elif not starts and len(shapes) < len(_SHAPES):
-        missing = ", ".join(shape for shape in _SHAPES if shape not in shapes)
-        problem = f"it lacks {missing}: those shapes would pass unguarded"
-    if problem is not None:
-        msg = f"ServerStack.{where} has {member!r}: {problem}"
         raise ConfigError(msg)

@@ -1,0 +1,1 @@
+"""Whether a server, and each plugin on it, takes calls."""
