@@ -44,6 +44,7 @@ generate: $(DEV_READY) ## write all generated code anew from the .proto files
 	$(BIN)/connectplugin generate proto --out connectplugin/_gen
 	$(BIN)/connectplugin generate interceptors/proto --out interceptors/connectplugin_interceptors/_gen
 	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
+	$(BIN)/connectplugin generate tests/protos --out tests/gen
 
 .PHONY: generated-up-to-date
 generated-up-to-date: $(DEV_READY)
@@ -55,6 +56,7 @@ generated-up-to-date: $(DEV_READY)
 	compare proto connectplugin/_gen; \
 	compare interceptors/proto interceptors/connectplugin_interceptors/_gen; \
 	compare examples/kv/proto examples/kv/gen; \
+	compare tests/protos tests/gen; \
 	if [ $$status = 0 ]; then echo "generated code: up to date"; \
 	else echo "generated code differs from the .proto files: run 'make generate' and commit" >&2; fi; \
 	exit $$status

@@ -7,11 +7,10 @@ server_side = ServeConfig(plugins=[kv_plugin.bind(MemoryKV())])
 ```
 """
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from connectrpc.client import ConnectClient
 from connectrpc.method import MethodInfo
@@ -28,29 +27,12 @@ from connectplugin.binding import (
     match_interface,
     read_schema,
 )
+from connectplugin.binding.identity import RESERVED_PACKAGES, check_name, check_version
 from connectplugin_interceptors.errors import ConfigError
 
 T = TypeVar("T")
 C = TypeVar("C", bound=ConnectClient)
 S = TypeVar("S")
-
-RESERVED_NAMES: Final = frozenset(
-    {"broker", "capabilities", "connectplugin", "handshake", "health", "plugin", "services"}
-)
-"""Names that mean something else on the wire: path prefixes of the router and the broker, and what
-health checks ask for."""
-
-RESERVED_PACKAGES: Final = ("connectplugin.", "grpc.health.", "grpc.reflection.")
-"""Services of these packages are served by connectplugin itself."""
-
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.\-]*")
-_NAME_MAX: Final = 128
-_VERSION: Final = re.compile(
-    r"(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
-    r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
-    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?"
-)
-_VERSION_MAX: Final = 64
 
 
 class ClientConnection(Protocol):
@@ -117,7 +99,7 @@ class ConnectPlugin(Generic[T]):
         self, name: str, interface: TypeForm[T], *, service: type[Any], version: str = "1.0.0"
     ) -> None:
         check_name(name)
-        _check_version(name, version)
+        check_version(name, version)
         self._name = name
         self._version = version
         self._schema = read_schema(service)
@@ -175,7 +157,7 @@ class ConnectPlugin(Generic[T]):
 
     @property
     def descriptor_sha256(self) -> bytes | None:
-        """SHA-256 of the descriptor of the file that declares the service, told in the handshake."""
+        """SHA-256 of the descriptor of the file that declares the service; None if it has none."""
         return self._schema.descriptor_sha256
 
     def new_client(self, connection: ClientConnection, /) -> T:
@@ -237,16 +219,17 @@ class BoundPlugin:
 
     def register(self, mux: ServerMux) -> None:
         """Mount it."""
-        if isinstance(self.plugin, ConnectPlugin) and self.service is not None:
-            mux.mount(self.plugin.application_class, self.service)
+        plugin: Any = self.plugin
+        if self.service is None:
+            plugin.register_server(mux, self.impl)
         else:
-            self.plugin.register_server(mux, self.impl)
+            mux.mount(plugin.application_class, self.service)
 
 
-P = TypeVar("P", bound=Plugin | BoundPlugin, covariant=True)
+P_co = TypeVar("P_co", bound=Plugin | BoundPlugin, covariant=True)
 
 
-class PluginSet(Mapping[str, P]):
+class PluginSet(Mapping[str, P_co]):
     """Plugins by their names; immutable, never empty.
 
     Args:
@@ -257,8 +240,8 @@ class PluginSet(Mapping[str, P]):
             both are named then.
     """
 
-    def __init__(self, plugins: Iterable[P] | Mapping[str, P]) -> None:
-        found: dict[str, P] = {}
+    def __init__(self, plugins: Iterable[P_co] | Mapping[str, P_co]) -> None:
+        found: dict[str, P_co] = {}
         paths: dict[str, str] = {}
         for key, plugin in _named(plugins):
             name = _checked(plugin)
@@ -281,9 +264,9 @@ class PluginSet(Mapping[str, P]):
         if not found:
             msg = "plugins is empty; name at least one plugin"
             raise ConfigError(msg)
-        self._plugins: Mapping[str, P] = MappingProxyType(found)
+        self._plugins: Mapping[str, P_co] = MappingProxyType(found)
 
-    def __getitem__(self, name: str) -> P:
+    def __getitem__(self, name: str) -> P_co:
         try:
             return self._plugins[name]
         except KeyError:
@@ -305,8 +288,8 @@ class PluginSet(Mapping[str, P]):
 
 
 def versioned_plugin_sets(
-    versions: Mapping[int, Iterable[P] | Mapping[str, P]],
-) -> dict[int, PluginSet[P]]:
+    versions: Mapping[int, Iterable[P_co] | Mapping[str, P_co]],
+) -> dict[int, PluginSet[P_co]]:
     """Plugin sets by application version, lowest first.
 
     Raises:
@@ -321,7 +304,7 @@ def versioned_plugin_sets(
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             msg = f"versioned_plugins has the version {version!r}; versions are 1, 2, 3, ..."
             raise ConfigError(msg)
-    sets: dict[int, PluginSet[P]] = {}
+    sets: dict[int, PluginSet[P_co]] = {}
     for version in sorted(versions):
         try:
             sets[version] = PluginSet(versions[version])
@@ -339,44 +322,12 @@ def service_path_of(plugin: object) -> str | None:
     return path.strip("/") if isinstance(path, str) else None
 
 
-def check_name(name: object) -> None:
-    """Refuse what cannot be a plugin's name.
-
-    Raises:
-        PluginDefinitionError: The text names the characters that are allowed.
-    """
-    if not isinstance(name, str) or not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
-        msg = (
-            f"name={name!r} cannot be a plugin's name; it must be a letter (A-Z, a-z), then "
-            f"letters, digits, '_', '.' or '-', at most {_NAME_MAX} characters in all"
-        )
-        raise PluginDefinitionError(msg)
-    if name.lower() in RESERVED_NAMES:
-        msg = (
-            f"name={name!r} is reserved, as are {', '.join(sorted(RESERVED_NAMES))}; choose another"
-        )
-        raise PluginDefinitionError(msg)
-
-
-def _check_version(name: str, version: object) -> None:
-    if (
-        not isinstance(version, str)
-        or not _VERSION.fullmatch(version)
-        or len(version) > _VERSION_MAX
-    ):
-        msg = (
-            f"plugin {name!r}: version={version!r} is no semantic version; write it like "
-            f"'1.4.0' or '2.0.0-rc.1', at most {_VERSION_MAX} characters"
-        )
-        raise PluginDefinitionError(msg)
-
-
-def _named(plugins: Iterable[P] | Mapping[str, P]) -> Iterator[tuple[str | None, P]]:
+def _named(plugins: Iterable[P_co] | Mapping[str, P_co]) -> Iterator[tuple[str | None, P_co]]:
     if isinstance(plugins, Plugin | BoundPlugin):
         msg = f"plugins is a single plugin, {plugins!r}; put it into a list"
         raise ConfigError(msg)
     if isinstance(plugins, Mapping):
-        yield from cast("Mapping[str, P]", plugins).items()
+        yield from cast("Mapping[str, P_co]", plugins).items()
         return
     try:
         iterator = iter(plugins)

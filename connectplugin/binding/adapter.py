@@ -11,8 +11,9 @@ from connectrpc.method import StreamType
 
 from connectplugin.binding.annotations import Missing, admits_none
 from connectplugin.binding.implementation import Handler
-from connectplugin.binding.match import (
+from connectplugin.binding.model import (
     FieldsRequest,
+    MessageRequest,
     Parameter,
     StreamRequest,
 )
@@ -36,7 +37,12 @@ def make_adapter(impl: object, schema: Schema, handlers: Mapping[str, Handler]) 
     namespace: dict[str, Any] = {
         name: _compile(impl, owner, handler) for name, handler in handlers.items()
     }
-    namespace["__repr__"] = lambda _: f"<{schema.service.__name__} over {impl!r}>"
+    shown = f"<{schema.service.__name__} over {impl!r}>"
+
+    def show(_: object) -> str:
+        return shown
+
+    namespace["__repr__"] = show
     return type(f"{owner}Adapter", (schema.service,), namespace)()
 
 
@@ -48,13 +54,15 @@ def _compile(impl: object, owner: str, handler: Handler) -> Any:
     prefix = "def" if match.rpc.receives_stream else "async def"
     source.add(f"{prefix} {name}(_c_self, _c_request, _c_context, /):", indent=0)
     call = f"{source.name('impl', impl)}.{name}({_arguments(source, handler, label)})"
-    write = source.name("write", writer(match.response, match.rpc.info.output, f"{label}: result"))
+    write = source.name(
+        "write", writer(match.response, match.rpc.info.output, f"{label}: its result")
+    )
     match match.rpc.info.stream_type:
         case StreamType.UNARY | StreamType.CLIENT_STREAM:
             source.add(f"return {write}(await {call})")
         case StreamType.SERVER_STREAM | StreamType.BIDI_STREAM:
             name = source.name("answered", answered)
-            source.add(f"return {name}({call}, {write}, {f'{label}: result'!r})")
+            source.add(f"return {name}({call}, {write}, {f'{label}: its result'!r})")
     return source.compile(match.method.name, label)
 
 
@@ -66,12 +74,12 @@ def _arguments(source: Source, handler: Handler, label: str) -> str:
                 f"{p.field.name}={source.field(p.field, '_c_request', _unset(source, handler, p))}"
                 for p in parameters
             )
-        case StreamRequest(item=item):
-            convert = reader(item, f"{label} request")
-            arriving_name = source.name("arriving", arriving)
-            return f"{arriving_name}(_c_request, {source.name('read', convert)})"
-        case _:
-            return "_c_request"
+        case StreamRequest(name, item, keyword_only):
+            read = source.name("read", reader(item, f"{label} request"))
+            stream = f"{source.name('arriving', arriving)}(_c_request, {read})"
+            return f"{name}={stream}" if keyword_only else stream
+        case MessageRequest(name, _, keyword_only):
+            return f"{name}=_c_request" if keyword_only else "_c_request"
 
 
 def _unset(source: Source, handler: Handler, parameter: Parameter) -> str | None:

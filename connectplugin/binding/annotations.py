@@ -64,9 +64,11 @@ Shape: TypeAlias = Unknown | Missing | Anything | Nothing | Of | OneOf | Literal
 
 # Known by their names alone, since linters move their imports under TYPE_CHECKING.
 _WELL_KNOWN: Final[Mapping[str, object]] = {
-    **{name: getattr(collections.abc, name) for name in collections.abc.__all__},
-    **{name: getattr(typing, name) for name in ("Any", "Optional", "Union", "Literal", "List")},
-    **{name: getattr(typing, name) for name in ("Dict", "Annotated")},
+    **{name: value for name, value in vars(collections.abc).items() if isinstance(value, type)},
+    **{
+        name: getattr(typing, name)
+        for name in ("Annotated", "Any", "Dict", "List", "Literal", "Optional", "Union")
+    },
 }
 
 

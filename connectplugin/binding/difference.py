@@ -1,7 +1,8 @@
 """What is wrong between an interface, a service and an implementation: all of it in one error."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from connectplugin_interceptors.errors import ConfigError
 
@@ -37,6 +38,10 @@ class PluginDefinitionError(ConfigError):
     def __init__(self, message: str, differences: Sequence[Difference] = ()) -> None:
         self.differences = tuple(differences)
         super().__init__("\n  ".join([message, *map(str, self.differences)]))
+
+
+Differ: TypeAlias = Callable[[str | None, str, str, str], None]
+"""Takes a parameter's name or None, what was found, what is expected, what would be right."""
 
 
 def refuse(headline: str, differences: Sequence[Difference]) -> None:

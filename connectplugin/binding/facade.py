@@ -4,10 +4,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
+from connectrpc.client import ConnectClient
 from connectrpc.errors import ConnectError
 from connectrpc.method import StreamType
 
-from connectplugin.binding.match import (
+from connectplugin.binding.model import (
     NOT_GIVEN,
     AsMessage,
     FieldsRequest,
@@ -47,7 +48,10 @@ class Facade:
         return f"<{self._interface_name} plugin {self._plugin_name!r} at {self._endpoint}>"
 
     def __reduce_ex__(self, _: object) -> NoReturn:
-        msg = f"{self!r} is a connection and cannot be copied or pickled; dispense it where it is used"
+        msg = (
+            f"{self!r} is a connection, which cannot be copied or pickled; dispense the plugin "
+            f"where it is used"
+        )
         raise TypeError(msg)
 
 
@@ -82,8 +86,8 @@ def _compile(interface: str, match: Match) -> Any:
             _open(source, match, [_declare(source, p) for p in parameters])
             for parameter in parameters:
                 field = parameter.field
-                # None for "not set" also where the default says so though the annotation does not.
-                none = field.takes_none or (parameter.default is None)
+                # A default of `...` leaves the field unset, which None does too.
+                none = field.takes_none or parameter.default is Ellipsis
                 where = f"{label}: parameter {field.name!r}"
                 source.check(field.name, field.kind, where, none=none)
             values = [(p.field, p.field.name) for p in parameters]
@@ -127,13 +131,19 @@ def _declare(source: Source, parameter: Parameter) -> str:
     text = f"* {name}" if parameter.keyword_only else name
     if parameter.default is NOT_GIVEN:
         return text
-    return f"{text}={source.name(f'default_{name}', parameter.default)}"
+    default = None if parameter.default is Ellipsis else parameter.default
+    return f"{text}={source.name(f'default_{name}', default)}"
 
 
 def _call(source: Source, match: Match, label: str) -> None:
     """The end of the function: make the call, and return what the interface says."""
     convert = reader(match.response, f"{label} result")
     call = f"_c_self._client.{match.rpc.name}"
+    if hasattr(ConnectClient, match.rpc.name):
+        # An RPC called Close: the name means something else to whoever manages the client, and a
+        # subclass may have taken it back. The generated function is still the RPC.
+        generated = source.name("generated", getattr(match.rpc.client, match.rpc.name))
+        call = f"{source.name('partial', functools.partial)}({generated}, _c_self._client)"
     read = source.name("read", convert)
     match match.rpc.info.stream_type:
         case StreamType.UNARY:

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from protobuf import (
-    DescEnum,
     DescField,
     DescFieldValueEnum,
     DescFieldValueList,
@@ -13,10 +12,10 @@ from protobuf import (
     DescFieldValueScalar,
     DescMessage,
     DescOneof,
-    ScalarType,
 )
 
-from connectplugin.binding.kinds import Choice, Kind, Many, Record, Table, kind_of
+from connectplugin.binding.containers import Many, Table
+from connectplugin.binding.kinds import Choice, Kind, Record, kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +81,24 @@ def _parts(kind: Kind) -> Iterator[Kind]:
 
 
 def _field(desc: DescField) -> Field:
-    element: ScalarType | DescEnum | DescMessage
     oneof: DescOneof | None = None
-    single = True
+    kind: Kind
     match desc.value:
         case DescFieldValueScalar():
-            element, oneof = desc.value.scalar, desc.value.oneof
-            kind = kind_of(element)
+            kind, oneof = kind_of(desc.value.scalar), desc.value.oneof
         case DescFieldValueEnum():
-            element, oneof = desc.value.enum, desc.value.oneof
-            kind = kind_of(element)
+            kind, oneof = kind_of(desc.value.enum), desc.value.oneof
         case DescFieldValueMessage():
-            element, oneof = desc.value.message, desc.value.oneof
-            kind = kind_of(element)
+            kind, oneof = kind_of(desc.value.message), desc.value.oneof
         case DescFieldValueList():
-            kind, single = Many(kind_of(desc.value.element)), False
+            kind = Many(kind_of(desc.value.element))
         case DescFieldValueMap():
-            kind, single = Table(kind_of(desc.value.key), kind_of(desc.value.value)), False
-    has_presence = single and desc.presence.name != "IMPLICIT"
+            kind = Table(kind_of(desc.value.key), kind_of(desc.value.value))
+    single = not isinstance(kind, Many | Table)
     return Field(
         name=desc.local_name,
         proto_name=desc.name,
         kind=kind,
-        has_presence=has_presence,
+        has_presence=single and desc.presence.name != "IMPLICIT",
         oneof=None if oneof is None else oneof.local_name,
     )

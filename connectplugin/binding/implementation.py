@@ -5,9 +5,8 @@ asynchronous, with the interface's parameter names, and with no other parameter 
 Annotations are compared where both sides have one that means something at run time.
 """
 
-import functools
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,20 +24,16 @@ from connectplugin.binding.annotations import (
     show,
     signature,
 )
+from connectplugin.binding.asynchrony import plain_function, problem
 from connectplugin.binding.difference import Difference, did_you_mean, refuse
-from connectplugin.binding.match import (
-    STREAMS,
-    AsField,
-    AsMessage,
-    Dropped,
-    FieldsRequest,
-    Match,
-    Value,
-)
+from connectplugin.binding.model import AsField, AsMessage, Dropped, FieldsRequest, Match, Value
 from connectplugin.binding.naming import nearest
 from connectplugin.binding.schema import Rpc, Schema
+from connectplugin.binding.values import content_of
 
 _AWAITABLES: Final = (Awaitable, Coroutine)
+_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_EMPTY: Final[Any] = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +42,23 @@ class Handler:
 
     Attributes:
         match: What of the interface it implements.
-        parameters: By their names; None where the callable does not tell.
+        parameters: By their names; empty where the callable does not tell.
         scope: Where its annotations are looked up.
     """
 
     match: Match
-    parameters: dict[str, inspect.Parameter] | None
+    parameters: dict[str, inspect.Parameter]
     scope: Scope
 
     def shape(self, parameter: str) -> Shape:
         """The annotation of a parameter."""
-        found = (self.parameters or {}).get(parameter)
+        found = self.parameters.get(parameter)
         return Missing() if found is None else read(found.annotation, self.scope)
 
     def default(self, parameter: str) -> Any:
         """The default of a parameter, or `inspect.Parameter.empty`."""
-        found = (self.parameters or {}).get(parameter)
-        return inspect.Parameter.empty if found is None else found.default
+        found = self.parameters.get(parameter)
+        return _EMPTY if found is None else found.default
 
 
 def check_implementation(
@@ -74,17 +69,8 @@ def check_implementation(
     Raises:
         PluginDefinitionError: It does not; lists all differences.
     """
+    _refuse_class(impl, "bind", interface)
     differences: list[Difference] = []
-    if isinstance(impl, type):
-        differences.append(
-            Difference(
-                where=impl.__qualname__,
-                found="is a class",
-                expected="an instance answers the calls",
-                remedy=f"Write `bind({impl.__qualname__}(...))`.",
-            )
-        )
-        refuse(f"{impl.__qualname__} cannot be bound as {interface}", differences)
     handlers = {name: _Checker(impl, match, differences).check() for name, match in matches.items()}
     refuse(f"{type(impl).__qualname__} does not implement {interface}", differences)
     return handlers
@@ -97,21 +83,24 @@ def check_service(impl: object, schema: Schema) -> None:
         PluginDefinitionError: It does not; lists all differences.
     """
     service = schema.service.__name__
+    _refuse_class(impl, "bind_service", service)
     owner = type(impl).__qualname__
     differences: list[Difference] = []
     for name, rpc in schema.rpcs.items():
         function = getattr(impl, name, None)
         if not callable(function):
-            near = nearest(name, _public(impl))
-            remedy = did_you_mean(near) or f"Write it, or make {service} a base of {owner}."
-            found = "is missing" if function is None else "cannot be called"
+            near = did_you_mean(nearest(name, _public(impl)))
+            found = "is missing" if function is None else f"is {type(function).__qualname__}"
+            remedy = near or f"Write it, or make {service} a base of {owner}."
             differences.append(Difference(f"{name}()", found, f"{service} has it", remedy))
             continue
-        problem = _asynchrony(function, rpc)
-        if problem is not None:
-            differences.append(
-                Difference(f"{name}()", problem[0], f"{service} has it asynchronous", problem[1])
-            )
+        expected = f"{service} has `{name}(request, ctx)`, asynchronous"
+        wrong = problem(function, yields=rpc.receives_stream)
+        if wrong is not None:
+            differences.append(Difference(f"{name}()", wrong[0], expected, wrong[1]))
+        if not _accepts(function, [None, None], []):
+            found, remedy = "does not take two arguments", "Write `(self, request, ctx)`."
+            differences.append(Difference(f"{name}()", found, expected, remedy))
     refuse(f"{owner} does not implement {schema.name}", differences)
 
 
@@ -120,75 +109,64 @@ class _Checker:
 
     def __init__(self, impl: object, match: Match, differences: list[Difference]) -> None:
         self.impl, self.match, self.differences = impl, match, differences
-        self.handler = Handler(match, None, Scope())
 
     def check(self) -> Handler:
         name = self.match.method.name
+        handler = Handler(self.match, {}, Scope())
         function = getattr(self.impl, name, None)
         if not callable(function):
             near = did_you_mean(nearest(name, _public(self.impl)))
             found = "is missing" if function is None else f"is {type(function).__qualname__}"
-            self._differ(None, found, f"Write `{self.match.method.written}`. {near}".rstrip())
-            return self.handler
-        problem = _asynchrony(function, self.match.rpc)
-        if problem is not None:
-            self._differ(None, *problem)
+            self._differ(None, found, f"{self._as_written()} {near}".rstrip())
+            return handler
+        wrong = problem(function, yields=self.match.rpc.receives_stream)
+        if wrong is not None:
+            self._differ(None, *wrong)
         try:
             declared = signature(function)
         except (TypeError, ValueError):
-            return self.handler  # written in C, say: it cannot be asked
-        plain = _plain(function)
+            return handler  # written in C, say: it cannot be asked
+        plain = inspect.unwrap(plain_function(function))
         scope = scope_of(plain, None, self.match.rpc.types)
-        self.handler = Handler(self.match, dict(declared.parameters), scope)
-        self._check_parameters(declared)
-        self._check_result(declared.return_annotation, scope)
-        return self.handler
-
-    def _check_parameters(self, declared: inspect.Signature) -> None:
+        handler = Handler(self.match, dict(declared.parameters), scope)
         request = self.match.request
+        by_name = not isinstance(request, FieldsRequest) and request.keyword_only
         if isinstance(request, FieldsRequest):
-            self._check_fields(declared, request)
-            return
-        # The one parameter is passed by position, so that its name does not matter.
-        try:
-            declared.bind(None)
-        except TypeError as error:
-            self._differ(None, f"cannot be called with one argument ({error})", self._as_written())
+            self._check_fields(handler, request)
+        elif not _accepts(function, [] if by_name else [None], [request.name] if by_name else []):
+            self._differ(None, f"is `({_listed(declared)})`", self._as_written())
+        if wrong is None:
+            self._check_result(declared.return_annotation, scope)
+        return handler
 
-    def _check_fields(self, declared: inspect.Signature, request: FieldsRequest) -> None:
-        parameters = dict(declared.parameters)
-        kinds = {p.kind for p in parameters.values()}
-        wanted = {p.field.name: p for p in request.parameters}
-        for name, parameter in wanted.items():
-            found = parameters.get(name)
+    def _check_fields(self, handler: Handler, request: FieldsRequest) -> None:
+        wanted = {p.field.name: p.field for p in request.parameters}
+        kinds = {p.kind for p in handler.parameters.values()}
+        for name, field in wanted.items():
+            found = handler.parameters.get(name)
             if found is not None and found.kind is inspect.Parameter.POSITIONAL_ONLY:
                 self._differ(name, "is positional-only", "Remove the `/`: it is passed by name.")
             elif found is None or found.kind in _VARIADIC:
                 if inspect.Parameter.VAR_KEYWORD not in kinds:
-                    others = [p for p in parameters if p not in wanted]
-                    near = did_you_mean(nearest(name, others)) or self._as_written()
-                    self._differ(name, "is missing", near)
-            else:
-                self._check_type(name, found, parameter.field.kind.gives, parameter.field.text)
-        for name, found in parameters.items():
-            if name in wanted or found.kind in _VARIADIC:
+                    others = [p for p in handler.parameters if p not in wanted]
+                    near = did_you_mean(nearest(name, others))
+                    self._differ(name, "is missing", near or self._as_written())
+            elif not field.kind.gives(handler.shape(name)):
+                written = f"is annotated `{show(found.annotation)}`"
+                self._differ(name, written, f"It is given `{field.text}`.")
+        for name, found in handler.parameters.items():
+            if name in wanted or found.kind in _VARIADIC or found.default is not _EMPTY:
                 continue
-            if found.default is inspect.Parameter.empty:
-                self._differ(name, "is not in the interface", "Give it a default, or remove it.")
-
-    def _check_type(self, name: str, found: inspect.Parameter, gives: Any, text: str) -> None:
-        if not gives(read(found.annotation, self.handler.scope)):
-            written = f"is annotated `{show(found.annotation)}`"
-            self._differ(name, written, f"It is given `{text}`.")
+            self._differ(name, "is not in the interface", "Give it a default, or remove it.")
 
     def _check_result(self, annotation: object, scope: Scope) -> None:
         shape = read(annotation, scope)
+        content: Shape | None = shape
         if self.match.rpc.receives_stream:
-            content = _content(shape, STREAMS)
-        else:
-            content = shape
-            if isinstance(shape, Of) and shape.type in _AWAITABLES:
-                content = shape.arguments[-1] if shape.arguments else Anything()
+            own = isinstance(shape, Of) and issubclass(shape.type, AsyncIterable)
+            content = content_of(shape) or (Anything() if own else None)
+        elif isinstance(shape, Of) and shape.type in _AWAITABLES:
+            content = shape.arguments[-1] if shape.arguments else Anything()
         if content is None or not _takes(self.match.response, self.match.rpc, content):
             self._differ(None, f"returns `{show(annotation)}`", self._as_written())
 
@@ -201,22 +179,6 @@ class _Checker:
             where += f": parameter {parameter!r}"
         expected = f"the interface has `{self.match.method.written}`"
         self.differences.append(Difference(where, found, expected, remedy))
-
-
-_VARIADIC: Final = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-def _content(shape: Shape, containers: tuple[Any, ...]) -> Shape | None:
-    """What a stream of that annotation holds; None if it is no stream."""
-    match shape:
-        case Unknown() | Missing() | Anything():
-            return Anything()
-        case Of(kind, arguments) if kind in containers:
-            return arguments[0] if arguments else Anything()
-        case Of(kind) if issubclass(kind, AsyncIterable):
-            return Anything()  # a class of the author's own
-        case _:
-            return None
 
 
 def _takes(value: Value, rpc: Rpc, shape: Shape) -> bool:
@@ -234,57 +196,31 @@ def _takes(value: Value, rpc: Rpc, shape: Shape) -> bool:
         case AsMessage():
             return isinstance(shape, Of) and issubclass(rpc.info.output, shape.type)
         case AsField(field, none):
-            if isinstance(shape, Nothing):
-                return none
-            return field.kind.takes(shape)
+            return none if isinstance(shape, Nothing) else field.kind.takes(shape)
 
 
-def _asynchrony(function: Any, rpc: Rpc) -> tuple[str, str] | None:
-    """What is wrong with how a handler is defined, and what would be right; None if nothing is."""
-    plain = _plain(function)
-    wrapped = inspect.unwrap(plain)
-    coroutine = any(inspect.iscoroutinefunction(f) for f in (function, plain, wrapped))
-    generator = any(inspect.isasyncgenfunction(f) for f in (function, plain, wrapped))
-    if rpc.receives_stream:
-        if generator:
-            return None
-        if coroutine:
-            return (
-                "is `async def` without `yield`, so that calling it gives a coroutine",
-                "Write `yield` in it, or `def` and return an async iterator.",
-            )
-        if inspect.isgeneratorfunction(wrapped):
-            return "is a synchronous generator", "Write `async def`."
-        return None  # a plain function may return an async iterator
-    if coroutine or _returns_awaitable(wrapped):
-        return None
-    if generator:
-        return "is an async generator", "Write `return` instead of `yield`: it answers once."
-    return "is synchronous", "Write `async def`."
-
-
-def _returns_awaitable(function: Any) -> bool:
+def _accepts(function: Callable[..., object], values: list[None], names: list[str]) -> bool:
+    """Whether it can be called with that many values and with these names."""
     try:
-        annotation = signature(function).return_annotation
-    except (TypeError, ValueError):
+        signature(function).bind(*values, **dict.fromkeys(names))
+    except TypeError:
         return False
-    shape = read(annotation, scope_of(function, None, {}))
-    return isinstance(shape, Of) and issubclass(shape.type, Awaitable)
+    except ValueError:
+        return True  # it cannot be asked
+    return True
 
 
-def _plain(function: Any) -> Any:
-    """The function behind a method, a partial or an object with `__call__`."""
-    while True:
-        if isinstance(function, functools.partial):
-            function = function.func
-        elif inspect.ismethod(function):
-            function = function.__func__
-        elif not inspect.isroutine(function) and inspect.ismethod(
-            call := getattr(function, "__call__", None)  # noqa: B004  # the function itself is wanted
-        ):
-            function = call
-        else:
-            return function
+def _refuse_class(impl: object, verb: str, interface: str) -> None:
+    if isinstance(impl, type):
+        name = impl.__qualname__
+        difference = Difference(
+            name, "is a class", "an instance answers calls", f"Write `{verb}({name}(...))`."
+        )
+        refuse(f"{name} cannot be bound as {interface}", [difference])
+
+
+def _listed(declared: inspect.Signature) -> str:
+    return ", ".join(map(str, declared.parameters.values()))
 
 
 def _public(impl: object) -> list[str]:

@@ -7,9 +7,8 @@ hand over, and *give* what the field yields.
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
 from protobuf import DescEnum, DescMessage, Message, ScalarType
 from typing_extensions import Buffer
@@ -26,6 +25,7 @@ from connectplugin.binding.annotations import (
 )
 
 _FLOAT32_MAX: Final = 3.4028234663852886e38
+_BUFFERS: Final = (bytes, bytearray, memoryview)
 
 
 class Kind(ABC):
@@ -35,7 +35,10 @@ class Kind(ABC):
     """What the field yields."""
 
     text: str
-    """What a Protocol should say: `list[str]`."""
+    """What an interface should say: `list[str]`."""
+
+    zero: str
+    """What a field without presence yields when it is not set, as it is written."""
 
     def gives(self, shape: Shape) -> bool:
         """Whether what the field yields may be of that type; True if nobody can tell."""
@@ -59,7 +62,10 @@ class Kind(ABC):
         """
 
     def quick_test(self, variable: str) -> str | None:
-        """An expression, true for what the field stores as it is; None if there is no such test."""
+        """An expression, true for what the field stores as it is; None if there is no such test.
+
+        It names types as `source` does: `_c_str`.
+        """
         del variable
         return None
 
@@ -88,9 +94,9 @@ class Kind(ABC):
 
 
 def wrong_type(expected: str, value: object) -> TypeError:
-    """`takes str, not int`: the value itself may be a secret."""
+    """`must be str, not int`: the value itself may be a secret."""
     kind = "None" if value is None else type(value).__qualname__
-    return TypeError(f"takes {expected}, not {kind}")
+    return TypeError(f"must be {expected}, not {kind}")
 
 
 class Text(Kind):
@@ -98,6 +104,7 @@ class Text(Kind):
 
     python = str
     text = "str"
+    zero = '""'
 
     def check(self, value: Any) -> str:
         """Accept str; of a subclass, such as a StrEnum, what it holds."""
@@ -107,7 +114,7 @@ class Text(Kind):
 
     def quick_test(self, variable: str) -> str:
         """Exactly a str."""
-        return f"{variable}.__class__ is str"
+        return f"{variable}.__class__ is _c_str"
 
     def _gives(self, shape: Of) -> bool:
         return shape.type is str
@@ -121,22 +128,23 @@ class Bytes(Kind):
 
     python = bytes
     text = "bytes"
+    zero = 'b""'
 
     def check(self, value: Any) -> bytes:
         """Accept what has a buffer of bytes: bytearray and memoryview are copied."""
-        if not isinstance(value, bytes | bytearray | memoryview):
+        if not isinstance(value, _BUFFERS):
             raise wrong_type("bytes", value)
-        return bytes(value)
+        return bytes(cast("Buffer", value))
 
     def quick_test(self, variable: str) -> str:
         """Exactly bytes."""
-        return f"{variable}.__class__ is bytes"
+        return f"{variable}.__class__ is _c_bytes"
 
     def _gives(self, shape: Of) -> bool:
         return shape.type in {bytes, Buffer}
 
     def _takes(self, shape: Of) -> bool:
-        return shape.type is Buffer or issubclass(shape.type, bytes | bytearray | memoryview)
+        return shape.type is Buffer or issubclass(shape.type, _BUFFERS)
 
 
 class Truth(Kind):
@@ -144,6 +152,7 @@ class Truth(Kind):
 
     python = bool
     text = "bool"
+    zero = "False"
 
     def check(self, value: Any) -> bool:
         """Accept True and False."""
@@ -153,7 +162,7 @@ class Truth(Kind):
 
     def quick_test(self, variable: str) -> str:
         """True or False."""
-        return f"{variable}.__class__ is bool"
+        return f"{variable}.__class__ is _c_bool"
 
     def _takes(self, shape: Of) -> bool:
         return shape.type is bool
@@ -170,6 +179,7 @@ class Whole(Kind):
 
     python = int
     text = "int"
+    zero = "0"
 
     def __init__(self, name: str, low: int, high: int) -> None:
         self.name, self.low, self.high = name, low, high
@@ -180,13 +190,13 @@ class Whole(Kind):
             raise wrong_type("int", value)
         number = operator.index(value)
         if not self.low <= number <= self.high:
-            msg = f"takes {self.name}, {self.low} to {self.high}, not {number}"
+            msg = f"must be an {self.name}, {self.low} to {self.high}, not {number}"
             raise ValueError(msg)
         return number
 
     def quick_test(self, variable: str) -> str:
         """An int within the range."""
-        return f"({variable}.__class__ is int and {self.low} <= {variable} <= {self.high})"
+        return f"({variable}.__class__ is _c_int and {self.low} <= {variable} <= {self.high})"
 
     def _takes(self, shape: Of) -> bool:
         return issubclass(shape.type, int) and shape.type is not bool
@@ -201,6 +211,7 @@ class Real(Kind):
 
     python = float
     text = "float"
+    zero = "0.0"
 
     def __init__(self, limit: float | None) -> None:
         self.limit = limit
@@ -212,21 +223,20 @@ class Real(Kind):
         try:
             number = float(value)
         except OverflowError:
-            msg = "takes float; this int is too large for one"
+            msg = "must be a float; this int is too large for one"
             raise ValueError(msg) from None
         infinite = number in {float("inf"), float("-inf")} or number != number  # noqa: PLR0124
         if self.limit is not None and not infinite and abs(number) > self.limit:
-            msg = f"takes a float of 32 bits, up to {self.limit}, not {number}"
+            msg = f"must be a float of 32 bits, up to {self.limit}, not {number}"
             raise ValueError(msg)
         return number
 
     def quick_test(self, variable: str) -> str:
         """A float; for 32 bits, within the range."""
         if self.limit is None:
-            return f"{variable}.__class__ is float"
-        return (
-            f"({variable}.__class__ is float and -{self.limit!r} <= {variable} <= {self.limit!r})"
-        )
+            return f"{variable}.__class__ is _c_float"
+        limit = self.limit
+        return f"({variable}.__class__ is _c_float and -{limit} <= {variable} <= {limit})"
 
     def _takes(self, shape: Of) -> bool:
         return issubclass(shape.type, int | float) and shape.type is not bool
@@ -238,6 +248,7 @@ class Choice(Kind):
     def __init__(self, desc: DescEnum) -> None:
         self.python = desc.type
         self.text = desc.type.__qualname__
+        self.zero = f"{self.text}.{desc.values[0].local_name}"
         self._open = desc.open
         self._numbers = frozenset(value.number for value in desc.values)
 
@@ -247,7 +258,7 @@ class Choice(Kind):
             raise wrong_type(self.text, value)
         number = int(value)
         if not (number in self._numbers or (self._open and -(2**31) <= number < 2**31)):
-            msg = f"takes {self.text}, which has no member {number}"
+            msg = f"must be a {self.text}, which has no member {number}"
             raise ValueError(msg)
         return value
 
@@ -261,6 +272,7 @@ class Record(Kind):
     def __init__(self, desc: DescMessage) -> None:
         self.python = desc.type
         self.text = desc.type.__qualname__
+        self.zero = f"{self.text}()"
 
     def check(self, value: Any) -> Any:
         """Accept messages of exactly that type; what they hold is checked when they are encoded."""
@@ -268,102 +280,12 @@ class Record(Kind):
             raise wrong_type(self.text, value)
         return value
 
-    def quick_test(self, variable: str) -> str | None:
-        """Left to `check`, which needs the class."""
-        del variable
-        return None
-
     def _gives(self, shape: Of) -> bool:
         # With protobuf-py's extension every message also passes for an Iterable.
         return shape.type is self.python or shape.type is Message
 
     def _takes(self, shape: Of) -> bool:
         return shape.type is self.python or shape.type is Message
-
-
-@dataclass(frozen=True, slots=True)
-class Many(Kind):
-    """A repeated field."""
-
-    element: Kind
-    python = list
-
-    @property
-    def text(self) -> str:  # type: ignore[override]  # computed here, constant elsewhere
-        """`list[str]`."""
-        return f"list[{self.element.text}]"
-
-    def check(self, value: Any) -> list[Any]:
-        """Accept any iterable that is not itself text or a mapping; always a new list."""
-        if isinstance(value, str | bytes | bytearray | memoryview | Mapping | Message):
-            raise wrong_type(f"an iterable of {self.element.text}", value)
-        try:
-            elements = iter(value)
-        except TypeError:
-            raise wrong_type(f"an iterable of {self.element.text}", value) from None
-        return [_element(self.element, index, element) for index, element in enumerate(elements)]
-
-    def _gives(self, shape: Of) -> bool:
-        if not issubclass(list, shape.type):
-            return False
-        return all(self.element.gives(argument) for argument in shape.arguments)
-
-    def _takes(self, shape: Of) -> bool:
-        if not issubclass(shape.type, Iterable):
-            return shape.type is Collection
-        if issubclass(shape.type, str | bytes | bytearray | memoryview | Mapping):
-            return False
-        return all(self.element.takes(argument) for argument in shape.arguments)
-
-
-@dataclass(frozen=True, slots=True)
-class Table(Kind):
-    """A map."""
-
-    key: Kind
-    value: Kind
-    python = dict
-
-    @property
-    def text(self) -> str:  # type: ignore[override]  # computed here, constant elsewhere
-        """`dict[str, int]`."""
-        return f"dict[{self.key.text}, {self.value.text}]"
-
-    def check(self, value: Any) -> dict[Any, Any]:
-        """Accept any mapping; always a new dict."""
-        if not isinstance(value, Mapping):
-            raise wrong_type(f"a mapping of {self.key.text} to {self.value.text}", value)
-        return {
-            _element(self.key, "a key", key): _element(self.value, "a value", element)
-            for key, element in value.items()
-        }
-
-    def _gives(self, shape: Of) -> bool:
-        if not (issubclass(dict, shape.type) and issubclass(shape.type, Mapping)):
-            return False
-        return self._arguments(shape, self.key.gives, self.value.gives)
-
-    def _takes(self, shape: Of) -> bool:
-        if not issubclass(shape.type, Mapping):
-            return False
-        return self._arguments(shape, self.key.takes, self.value.takes)
-
-    @staticmethod
-    def _arguments(shape: Of, key: Callable[[Shape], bool], value: Callable[[Shape], bool]) -> bool:
-        match shape.arguments:
-            case (first, second):
-                return key(first) and value(second)
-            case _:
-                return True
-
-
-def _element(kind: Kind, place: int | str, value: object) -> Any:
-    try:
-        return kind.check(value)
-    except (TypeError, ValueError) as error:
-        where = f"element {place}" if isinstance(place, int) else place
-        msg = f"{error} ({where})"
-        raise type(error)(msg) from None
 
 
 _INTEGERS: Final = {

@@ -3,8 +3,8 @@
 They are compiled once, when a plugin is declared or bound, with the signature of the interface, so
 that a call costs no binding of arguments and `inspect.signature` and tracebacks show what is there.
 
-Names in the text: what the interface calls its parameters stays; everything else begins with
-`_c_`, which no field can.
+Names in the text: what the interface calls its parameters stays; everything else, builtins
+included, begins with `_c_`, which no field can.
 """
 
 import linecache
@@ -15,7 +15,7 @@ from protobuf import Oneof
 
 from connectplugin.binding.fields import Field
 from connectplugin.binding.kinds import Kind, Record
-from connectplugin.binding.match import AsField, AsMessage, Dropped, Value
+from connectplugin.binding.model import AsField, AsMessage, Dropped, Value
 
 
 class Source:
@@ -23,7 +23,9 @@ class Source:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.names: dict[str, Any] = {}
+        self.names: dict[str, Any] = {
+            f"_c_{builtin.__name__}": builtin for builtin in (str, bytes, bool, int, float)
+        }
 
     def add(self, *lines: str, indent: int = 1) -> None:
         """Append lines."""
@@ -164,7 +166,7 @@ def checker(kind: Kind, label: str) -> Callable[[Any], Any]:
             return kind.check(value)
         except (TypeError, ValueError) as error:
             msg = f"{label} {error}"
-            raise type(error)(msg) from None
+            raise (TypeError if isinstance(error, TypeError) else ValueError)(msg) from None
 
     return check
 
@@ -176,7 +178,7 @@ def _none(_: object) -> None:
 def _wrong_message(message: type[Any], label: str) -> Callable[[object], NoReturn]:
     def wrong(value: object) -> NoReturn:
         kind = "None" if value is None else type(value).__qualname__
-        msg = f"{label} takes {message.__qualname__}, not {kind}"
+        msg = f"{label} must be {message.__qualname__}, not {kind}"
         raise TypeError(msg)
 
     return wrong
@@ -185,8 +187,8 @@ def _wrong_message(message: type[Any], label: str) -> Callable[[object], NoRetur
 def _two_of_one(group: str, members: list[str], label: str) -> Callable[[str, str], NoReturn]:
     def two(first: str, second: str) -> NoReturn:
         msg = (
-            f"{label} got both {first} and {second}; at most one of {', '.join(members)} may be set "
-            f"(the oneof {group})"
+            f"{label} got both {first} and {second}; of {', '.join(members)} at most one may be "
+            f"set (the oneof {group})"
         )
         raise ValueError(msg)
 

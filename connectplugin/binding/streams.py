@@ -76,7 +76,7 @@ class Requests:
             self._iterator = aiter(items)
         except TypeError:
             hint = "; a coroutine was given, call an async generator" * hasattr(items, "send")
-            msg = f"{label} takes an async iterable, not {type(items).__qualname__}{hint}"
+            msg = f"{label} must be an async iterable, not {type(items).__qualname__}{hint}"
             raise TypeError(msg) from None
         self._write = write
         self._closed = False
