@@ -193,7 +193,6 @@ class _Exchange:
         self._whole = [text]
         self._finished = True
         self._resolve({"status": 500, "headers": [(b"content-type", b"text/plain; charset=utf-8")]})
-        del error
 
     def _resolve(self, head: Message) -> None:
         if not self._head.done():
