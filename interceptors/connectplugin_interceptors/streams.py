@@ -16,7 +16,7 @@ import asyncio
 import types
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
 from protobuf import Message
 
@@ -227,21 +227,20 @@ class RequestReplay(Generic[T]):
         """Await one message in the consumer's own task."""
         if self._puller is not None:
             raise RuntimeError(_TWICE)
-        task = asyncio.current_task()
-        before = 0 if task is None else task.cancelling()
-        left = before
+        # Never None: whatever awaits under asyncio is part of a task.
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        left = before = task.cancelling()
         self._puller = task
         try:
             try:
                 message: T = await _within(self._context, _awaited(self._iterator.__anext__))
             finally:
                 self._puller = None
-                if task is not None:
-                    left = task.cancelling()
-                    if self._interrupted is not None:
-                        left = task.uncancel()
-                        if not self._interrupted.done():
-                            self._interrupted.set_result(None)
+                left = task.cancelling()
+                if self._interrupted is not None:
+                    left = task.uncancel()
+                    if not self._interrupted.done():
+                        self._interrupted.set_result(None)
         except StopAsyncIteration:
             self._ended = True
             raise

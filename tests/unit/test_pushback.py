@@ -86,6 +86,7 @@ def test_a_repeated_header_forbids_even_if_both_agree(name: str) -> None:
         (retry_info(0), 0.0),
         (retry_info(2, 500_000_000), 2.5),
         (ErrorDetail(RetryInfo()), 0.0),
+        (ErrorDetail(AnyMessage(type_url="google.rpc.RetryInfo")), 0.0),
     ],
 )
 def test_the_delay_of_a_retry_info_detail(detail: ErrorDetail, delay: float) -> None:

@@ -1,3 +1,5 @@
+from bisect import bisect_left
+
 import pytest
 
 from connectplugin_interceptors._budget import RetryBudget
@@ -131,8 +133,8 @@ def test_an_outage_ends_the_retries_within_a_window() -> None:
             retries.append(now)
     for tenth in range(700):
         start = tenth / 10
-        made = sum(start <= at < start + 10 for at in calls)
-        again = sum(start <= at < start + 10 for at in retries)
+        made = bisect_left(calls, start + 10) - bisect_left(calls, start)
+        again = bisect_left(retries, start + 10) - bisect_left(retries, start)
         assert made == 1000
         assert again <= 0.1 * made + 10
         if start >= 30.0:
