@@ -33,7 +33,7 @@ def make_adapter(impl: object, schema: Schema, handlers: Mapping[str, Handler]) 
         schema: The service.
         handlers: What `check_implementation` found.
     """
-    owner = type(impl).__qualname__
+    owner = type(impl).__name__
     namespace: dict[str, Any] = {
         name: _compile(impl, owner, handler) for name, handler in handlers.items()
     }

@@ -72,7 +72,7 @@ def check_implementation(
     _refuse_class(impl, "bind", interface)
     differences: list[Difference] = []
     handlers = {name: _Checker(impl, match, differences).check() for name, match in matches.items()}
-    refuse(f"{type(impl).__qualname__} does not implement {interface}", differences)
+    refuse(f"{type(impl).__name__} does not implement {interface}", differences)
     return handlers
 
 
@@ -84,7 +84,7 @@ def check_service(impl: object, schema: Schema) -> None:
     """
     service = schema.service.__name__
     _refuse_class(impl, "bind_service", service)
-    owner = type(impl).__qualname__
+    owner = type(impl).__name__
     differences: list[Difference] = []
     for name, rpc in schema.rpcs.items():
         function = getattr(impl, name, None)
@@ -212,7 +212,7 @@ def _accepts(function: Callable[..., object], values: list[None], names: list[st
 
 def _refuse_class(impl: object, verb: str, interface: str) -> None:
     if isinstance(impl, type):
-        name = impl.__qualname__
+        name = impl.__name__
         difference = Difference(
             name, "is a class", "an instance answers calls", f"Write `{verb}({name}(...))`."
         )
@@ -224,4 +224,5 @@ def _listed(declared: inspect.Signature) -> str:
 
 
 def _public(impl: object) -> list[str]:
-    return [name for name in dir(impl) if not name.startswith("_")]
+    names = (name for name in dir(impl) if not name.startswith("_"))
+    return [name for name in names if callable(inspect.getattr_static(impl, name, None))]

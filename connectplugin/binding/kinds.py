@@ -95,7 +95,7 @@ class Kind(ABC):
 
 def wrong_type(expected: str, value: object) -> TypeError:
     """`must be str, not int`: the value itself may be a secret."""
-    kind = "None" if value is None else type(value).__qualname__
+    kind = "None" if value is None else type(value).__name__
     return TypeError(f"must be {expected}, not {kind}")
 
 

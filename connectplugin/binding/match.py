@@ -54,7 +54,7 @@ def match_interface(interface: Any, schema: Schema) -> dict[str, Match]:
                 remedy="Declare at least one.",
             )
         )
-    refuse(f"{protocol.__qualname__} does not match {schema.name}", differences)
+    refuse(f"{protocol.__name__} does not match {schema.name}", differences)
     return matches
 
 

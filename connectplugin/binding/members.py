@@ -62,7 +62,7 @@ def interface_class(interface: Any) -> type[Any]:
     plain: Any = get_origin(interface) or interface
     if isinstance(plain, type) and is_protocol(plain):
         return plain
-    what = f"the class {plain.__qualname__}" if isinstance(plain, type) else repr(interface)
+    what = f"the class {plain.__name__}" if isinstance(plain, type) else repr(interface)
     msg = (
         f"interface={what} is no Protocol; declare it as `class KV(Protocol): ...` "
         f"with one method for each RPC it uses"

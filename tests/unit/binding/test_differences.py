@@ -332,7 +332,7 @@ def test_what_is_no_protocol() -> None:
     class Plain:
         async def nothing(self) -> None: ...
 
-    assert "the class test_what_is_no_protocol.<locals>.Plain is no Protocol" in str(refused(Plain))
+    assert "the class Plain is no Protocol" in str(refused(Plain))
     assert "interface=3 is no Protocol" in str(refused(3))
 
 

@@ -1,7 +1,5 @@
 """What a match decides: which fields are sent, and what of the response is returned."""
 
-# What is below an `if TYPE_CHECKING` is as users write it.
-# ruff: noqa: TC003
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -249,7 +247,7 @@ def test_methods_are_inherited_and_may_be_narrowed() -> None:
         async def nothing(self) -> None: ...
 
     class Derived(Base, Other, Protocol):
-        async def pair(self) -> str: ...  # type: ignore[override]  # pyright: ignore
+        async def pair(self) -> str: ...  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
 
     matches = match_interface(Derived, read_schema(ShapeService))
     assert set(matches) == {"pair", "split", "nothing"}
