@@ -13,6 +13,7 @@ from connectplugin.config import IN_PROCESS_URL, ClientConfig
 from connectplugin.errors import PluginUnavailableError
 from connectplugin.plugin import ConnectPlugin, Plugin, PluginSet, service_path_of
 from connectplugin.session import HandshakeGate, InstanceWatch, ServerInfo, Session, Terms
+from connectplugin.transport.in_process import InProcessTransport
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.generated import bound_client
@@ -23,7 +24,6 @@ from connectplugin_interceptors.transport import make_transport
 if TYPE_CHECKING:
     from pyqwest import Transport
 
-    from connectplugin.transport.in_process import InProcessTransport
 
 T = TypeVar("T")
 C = TypeVar("C", bound=ConnectClient)
@@ -186,8 +186,6 @@ class _Connection:
         elif isinstance(config.endpoint, str):
             inner = self._own = make_transport(address)
         else:
-            from connectplugin.transport.in_process import InProcessTransport  # noqa: PLC0415
-
             inner = self._own = self._in_process = InProcessTransport(config.endpoint)
         self._transport = InstanceWatch(inner, self.session.saw)
         self._options = {"read_max_bytes": config.read_max_bytes}

@@ -8,7 +8,7 @@ where an async generator would leak it into the code that consumes the stream.
 import enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
+from connectrpc.method import MethodInfo
 from connectrpc.request import Headers, RequestContext
 
 from connectplugin_interceptors.clock import Clock
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from pyqwest import Headers as HTTPHeaders
 
+    from connectplugin_interceptors.balance.endpoint import Endpoint
     from connectplugin_interceptors.outcome import Verdict
-    from connectplugin_interceptors.settings import Settings
+    from connectplugin_interceptors.policies import Plan
 
 Ctx: TypeAlias = RequestContext[Any, Any]
 
@@ -46,6 +47,9 @@ class AttemptKind(enum.Enum):
     TRANSPARENT = "transparent"
     """The one before was provably not sent."""
 
+    HEDGE = "hedge"
+    """The one before is slow: whichever answers first is taken."""
+
     READY = "ready"
     """The call waits for something that can be reached (`wait_for_ready`)."""
 
@@ -60,9 +64,21 @@ class Attempt:
         status: The HTTP status of its response, once the head has come.
         on_head: Called by the transport's tap when the head of the response comes.
         verdict: What its failure means; None while it has not failed.
+        endpoint: Where the balancer sends it; None where there is no balancer.
+        untried: Whether, now that it has failed, there is an endpoint that the call has not tried.
     """
 
-    __slots__ = ("_headers", "entered", "kind", "number", "on_head", "status", "verdict")
+    __slots__ = (
+        "_headers",
+        "endpoint",
+        "entered",
+        "kind",
+        "number",
+        "on_head",
+        "status",
+        "untried",
+        "verdict",
+    )
 
     def __init__(self, number: int, kind: AttemptKind) -> None:
         self.number = number
@@ -71,6 +87,8 @@ class Attempt:
         self.status: int | None = None
         self.on_head: Callable[[], None] | None = None
         self.verdict: Verdict | None = None
+        self.endpoint: Endpoint | None = None
+        self.untried = False
         self._headers: HTTPHeaders | None = None
 
     def head(self, status: int, headers: "HTTPHeaders") -> None:
@@ -90,7 +108,8 @@ class Attempt:
         return None if self._headers is None else self._headers.get(name)
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.number} {self.kind.value} status={self.status}>"
+        where = "" if self.endpoint is None else f" at {self.endpoint.key}"
+        return f"<Attempt {self.number} {self.kind.value}{where} status={self.status}>"
 
 
 class Call:
@@ -98,6 +117,7 @@ class Call:
 
     Attributes:
         name: The client's name, as in events.
+        plan: What was found out once about the method.
         settings: The policies in force for this call.
         clock: The time that `started` and `deadline` are told in.
         started: When the call began, in seconds of `clock`.
@@ -106,6 +126,7 @@ class Call:
         delivery: The worst of the attempts that have failed; None while none has.
         tried: Whether any attempt was on its way to the transport.
         observed: Whether a `TapTransport` sees the attempts.
+        visited: The endpoints that attempts were sent to, or are on their way to.
     """
 
     __slots__ = (
@@ -116,9 +137,11 @@ class Call:
         "method",
         "name",
         "observed",
+        "plan",
         "settings",
         "started",
         "tried",
+        "visited",
     )
 
     def __init__(  # all of them, by name, once per call
@@ -126,7 +149,7 @@ class Call:
         *,
         name: str,
         method: MethodInfo[Any, Any],
-        settings: "Settings",
+        plan: "Plan",
         clock: Clock,
         started: float,
         deadline: float | None,
@@ -134,7 +157,8 @@ class Call:
     ) -> None:
         self.name = name
         self.method = method
-        self.settings = settings
+        self.plan = plan
+        self.settings = plan.settings
         self.clock = clock
         self.started = started
         self.deadline = deadline
@@ -142,24 +166,22 @@ class Call:
         self.attempts = 1
         self.delivery: Delivery | None = None
         self.tried = False
+        self.visited: tuple[Endpoint, ...] = ()
 
     @property
     def path(self) -> str:
         """`package.Service/Method`."""
-        return f"{self.method.service_name}/{self.method.name}"
+        return self.plan.path
 
     @property
     def idempotent(self) -> bool:
         """Whether the call may be executed twice, by its .proto option or an override."""
-        policy = self.settings.retry_policy
-        if policy is not None and policy.idempotent is not None:
-            return policy.idempotent
-        return self.method.idempotency_level is not IdempotencyLevel.UNKNOWN
+        return self.plan.idempotent
 
     @property
     def streams_responses(self) -> bool:
         """Whether there may be any number of responses."""
-        return self.method.stream_type in {StreamType.SERVER_STREAM, StreamType.BIDI_STREAM}
+        return self.plan.streams_responses
 
     def remaining(self, now: float) -> float | None:
         """Seconds left of the deadline; None if there is none."""

@@ -1,14 +1,16 @@
 """Which settings a method has: a stack's own, then the overrides that match, last one wins."""
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
+
+from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.options import CallOptions
 from connectplugin_interceptors.settings import Changes, Settings, change
 
-# One entry for each set of options in use: `with_options` in a loop must not grow it for ever.
-_MOST_CHANGED: Final = 256
+# `with_options` in a loop, or methods made at run time, must not grow a table for ever.
+_MOST_REMEMBERED: Final = 1024
 
 
 def check_pattern(pattern: str) -> None:
@@ -40,37 +42,68 @@ def effective(
     return settings
 
 
+class Plan:
+    """What is found out once about a method, and looked up by each call of it.
+
+    Attributes:
+        settings: The policies in force.
+        path: `package.Service/Method`.
+        idempotent: Whether a call may be executed twice, by its .proto option or an override.
+        streams_responses: Whether there may be any number of responses.
+    """
+
+    __slots__ = ("idempotent", "path", "settings", "streams_responses")
+
+    def __init__(self, method: MethodInfo[Any, Any], settings: Settings) -> None:
+        self.settings = settings
+        self.path = f"{method.service_name}/{method.name}"
+        stream = method.stream_type
+        self.streams_responses = stream is StreamType.SERVER_STREAM or (
+            stream is StreamType.BIDI_STREAM
+        )
+        policy = settings.retry_policy
+        if policy is not None and policy.idempotent is not None:
+            self.idempotent = policy.idempotent
+        else:
+            self.idempotent = method.idempotency_level is not IdempotencyLevel.UNKNOWN
+
+
 class PolicyTable:
-    """Settings by method, computed at a method's first call."""
+    """Plans by method, made at a method's first call."""
 
     def __init__(self, base: Settings, overrides: Sequence[tuple[str, Changes]]) -> None:
         self._base = base
         self._overrides = tuple(overrides)
-        self._known: dict[tuple[str, str], Settings] = {}
-        self._changed: dict[tuple[int, int], tuple[Settings, CallOptions, Settings]] = {}
+        # By identity: hashing a MethodInfo costs more than the rest of the look-up. Each entry
+        # holds what its key is the id of, so that the id cannot be given to another object.
+        self._plans: dict[int, tuple[MethodInfo[Any, Any], Plan]] = {}
+        self._changed: dict[tuple[int, int], tuple[Plan, CallOptions, Plan]] = {}
 
-    def settings(self, service: str, method: str) -> Settings:
-        """The settings in force for a method."""
-        if not self._overrides:
-            return self._base
-        key = (service, method)
-        found = self._known.get(key)
-        if found is None:
-            found = effective(self._base, self._overrides, service, method)
-            self._known[key] = found
-        return found
+    def plan(self, method: MethodInfo[Any, Any]) -> Plan:
+        """The plan of a method."""
+        found = self._plans.get(id(method))
+        if found is not None:
+            return found[1]
+        settings = effective(self._base, self._overrides, method.service_name, method.name)
+        plan = Plan(method, settings)
+        _bound(self._plans)
+        self._plans[id(method)] = (method, plan)
+        return plan
 
-    def changed(self, settings: Settings, options: CallOptions) -> Settings:
-        """Those settings, changed by options; remembered, since options are used again."""
+    def changed(self, method: MethodInfo[Any, Any], plan: Plan, options: CallOptions) -> Plan:
+        """That plan, changed by options; remembered, since options are used again."""
         if not options.changes:
-            return settings
-        key = (id(settings), id(options))
+            return plan
+        key = (id(plan), id(options))
         found = self._changed.get(key)
         if found is not None:
             return found[2]
-        result = change(settings, options.changes)
-        if len(self._changed) >= _MOST_CHANGED:
-            self._changed.clear()
-        # The entry holds both objects, so that their ids cannot be given to others.
-        self._changed[key] = (settings, options, result)
+        result = Plan(method, change(plan.settings, options.changes))
+        _bound(self._changed)
+        self._changed[key] = (plan, options, result)
         return result
+
+
+def _bound(remembered: dict[Any, Any]) -> None:
+    if len(remembered) >= _MOST_REMEMBERED:
+        remembered.clear()

@@ -55,16 +55,16 @@ class CallScope:
     def _begin(self, ctx: Ctx) -> CallContext:
         now = self._clock.now()
         method = ctx.method
-        settings = self._table.settings(method.service_name, method.name)
+        plan = self._table.plan(method)
         timeout = None
         options = marked(ctx)
         if options is not None:
             timeout = options.timeout
-            settings = self._table.changed(settings, options)
+            plan = self._table.changed(method, plan, options)
         call = Call(
             name=self._name,
             method=method,
-            settings=settings,
+            plan=plan,
             clock=self._clock,
             started=now,
             deadline=None,
@@ -72,12 +72,12 @@ class CallScope:
         )
         caller_ms = ctx.timeout_ms
         call.deadline = call_deadline(
-            settings.deadline,
+            plan.settings.deadline,
             now=now,
             timeout=timeout,
             caller=None if caller_ms is None else now + caller_ms / 1000.0,
             inherited=inherited_deadline(self._clock),
-            streams_responses=call.streams_responses,
+            streams_responses=plan.streams_responses,
         )
         # The first attempt uses the caller's own header set, which connectrpc made for this call.
         return CallContext(
