@@ -10,6 +10,9 @@ from connectplugin.errors import (
     PluginUnavailableError,
 )
 from connectplugin.plugin import BoundPlugin, ConnectPlugin, Plugin, PluginSet
+from connectplugin.serve_config import ServeConfig
+from connectplugin.server import Server, serve
+from connectplugin.serving.app import create_app
 from connectplugin_interceptors import (
     BulkheadPolicy,
     ClientStack,
@@ -56,9 +59,13 @@ __all__ = (
     "RejectedError",
     "RetryBudgetPolicy",
     "RetryPolicy",
+    "ServeConfig",
+    "Server",
     "ServerDeadlinePolicy",
     "ServerStack",
+    "create_app",
     "delivery",
     "retry_after",
+    "serve",
     "with_options",
 )

@@ -1,0 +1,125 @@
+"""uvicorn's HTTP/1.1 protocol (httptools) on a socket of ours.
+
+The protocol only, without `uvicorn.Server`: that one takes the process's signals, ends the process
+when it cannot start, and looks every 100 ms whether it should stop.
+"""
+
+import asyncio
+import contextlib
+import socket
+from contextvars import Context
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from connectplugin.serving.layers import ASGIApp
+
+_KEEP_ALIVE: Final = 120
+"""Seconds that an idle connection is kept: longer than clients' pools keep theirs (pyqwest: 90 s),
+so that it is the client that closes it, and never in the moment of its next call."""
+
+_FLUSH: Final = 1.0
+"""Seconds that connections get to write out what is buffered."""
+
+
+class HttpListener:
+    """Serves one ASGI application on one listening socket, for one event loop.
+
+    Handlers run in an empty context: what the code around the server has set is not seen there.
+    """
+
+    def __init__(self, app: ASGIApp, sock: socket.socket, *, state: dict[str, Any]) -> None:
+        handed: Any = app
+        self._config = uvicorn.Config(
+            handed,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+        )
+        self._config.load()
+        self._sock = sock
+        self._app_state = state
+        self._server_state = ServerState()
+        self._server: asyncio.Server | None = None
+        self._open: set[_Protocol] = set()
+
+    async def start(self) -> None:
+        """Listen."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_task(self._listen(), context=Context())
+
+    async def _listen(self) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        return await loop.create_server(self._protocol, sock=self._sock)
+
+    def _protocol(self) -> asyncio.Protocol:
+        return _Protocol(
+            self._open,
+            config=self._config,
+            server_state=self._server_state,
+            app_state=self._app_state,
+        )
+
+    async def stop(self, patience: float) -> None:
+        """Close the socket and the idle connections; let the others end their response.
+
+        Args:
+            patience: Seconds that requests get to end; then they are cancelled.
+        """
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._open):
+            connection.shutdown()
+        await self._finish(patience)
+        for connection in list(self._open):
+            connection.transport.abort()
+        # One turn of the loop, in which the aborted connections are taken down.
+        await asyncio.sleep(0)  # noqa: TID251  # waits for no time
+
+    async def _finish(self, patience: float) -> None:
+        tasks = set(self._server_state.tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=patience)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_FLUSH)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FLUSH):
+                for connection in list(self._open):
+                    await connection.lost.wait()
+
+    def abort(self) -> None:
+        """Close everything now."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._open):
+            connection.transport.abort()
+
+
+class _Protocol(HttpToolsProtocol):
+    """Tells when the connection is closed, everything written."""
+
+    def __init__(self, every: "set[_Protocol]", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lost = asyncio.Event()
+        self._every = every
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """Somebody has connected."""
+        super().connection_made(transport)
+        self._every.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is closed."""
+        super().connection_lost(exc)
+        self._every.discard(self)
+        self.lost.set()
