@@ -5,6 +5,8 @@ ConfigError (ValueError)            from constructors only
 ConnectError                        the peer or the transport spoke: see code and __cause__
 ├─ RejectedError                    decided on this side, never sent: .reason, .retry_after
 │   ├─ OverloadedError              unavailable
+│   ├─ CircuitOpenError             unavailable; `wait_for_ready` waits for it
+│   ├─ NoEndpointError              unavailable; `wait_for_ready` waits for it
 │   └─ RateLimitedError             resource_exhausted
 └─ DeadlineExceededError            also a TimeoutError: .sent
 ```
@@ -49,9 +51,12 @@ class RejectedError(ConnectError):
     Attributes:
         reason: A short constant that says which rule refused (`queue_full`, ...).
         retry_after: Seconds after which it may be worth to try again; None if nobody knows.
+        unready: Whether it means that there is nobody to send the call to right now, which a call
+            with `wait_for_ready` waits out.
     """
 
     code_on_wire: Code = Code.UNAVAILABLE
+    unready: bool = False
 
     def __init__(self, message: str, *, reason: str, retry_after: float | None = None) -> None:
         super().__init__(self.code_on_wire, message)
@@ -61,6 +66,18 @@ class RejectedError(ConnectError):
 
 class OverloadedError(RejectedError):
     """A queue or a limit of concurrency is full."""
+
+
+class CircuitOpenError(RejectedError):
+    """The circuit breaker is open: of the endpoint, or of all that could be asked."""
+
+    unready = True
+
+
+class NoEndpointError(RejectedError):
+    """There is no endpoint that the call could be sent to."""
+
+    unready = True
 
 
 class RateLimitedError(RejectedError):
