@@ -15,6 +15,7 @@ from connectplugin_interceptors.errors import (
 )
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, Outcome
+from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy, RetryPolicy
 from connectplugin_interceptors.server import (
     BulkheadPolicy,
@@ -40,6 +41,7 @@ __all__ = (
     "MaskingPolicy",
     "Outcome",
     "OverloadedError",
+    "RateLimitPolicy",
     "RateLimitedError",
     "RejectedError",
     "RetryBudgetPolicy",

@@ -14,7 +14,12 @@ from connectplugin_interceptors.errors import ConfigError
 CALL_ORDER: Final = ("deadline", "call interceptors", "retry")
 """Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
 
-ATTEMPT_ORDER: Final = ("attempt deadline", "attempt interceptors", "cancellation restore")
+ATTEMPT_ORDER: Final = (
+    "rate limit",
+    "attempt deadline",
+    "attempt interceptors",
+    "cancellation restore",
+)
 """Outermost first, below `CALL_ORDER`. All above the restore see a true `CancelledError`."""
 
 _SHAPES: Final = (

@@ -78,6 +78,14 @@ class Rejected(Event):
     retry_after: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waited(Event):
+    """A policy let something in after a wait of `duration` seconds."""
+
+    policy: str
+    duration: float
+
+
 Listener: TypeAlias = Callable[[Event], None]
 Emit: TypeAlias = Callable[[Event], None]
 

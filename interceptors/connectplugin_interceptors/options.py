@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.settings import Changes, Settings, change
 from connectplugin_interceptors.shapes import Stream, Unary, closing
@@ -26,6 +27,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     deadline: DeadlinePolicy | None
     retry_policy: RetryPolicy | None
+    rate_limit: RateLimitPolicy | None
     wait_for_ready: bool
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
 
 
@@ -17,18 +18,21 @@ class Settings:
     Attributes:
         deadline: See `DeadlinePolicy`; None turns limits of this side off.
         retry_policy: See `RetryPolicy`; None: one attempt.
+        rate_limit: See `RateLimitPolicy`; None: no limit of this side.
         wait_for_ready: A call that cannot be sent, because nothing can be reached, waits within its
             deadline instead of failing. Off by default, as in gRPC.
     """
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
+    rate_limit: RateLimitPolicy | None = None
     wait_for_ready: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong kind, naming the field."""
         validation.instance(self, "deadline", DeadlinePolicy, optional=True)
         validation.instance(self, "retry_policy", RetryPolicy, optional=True)
+        validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)
         validation.instance(self, "wait_for_ready", bool)
 
 

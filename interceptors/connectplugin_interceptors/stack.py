@@ -19,6 +19,8 @@ from connectplugin_interceptors.events import Listener, emitter
 from connectplugin_interceptors.foreign import Foreign, Link
 from connectplugin_interceptors.generated import bound_client
 from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
+from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
+from connectplugin_interceptors.rate_limit.interceptor import RateLimit
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.retry.interceptor import Retry
 from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change
@@ -38,6 +40,7 @@ class ClientStack:
     Attributes:
         deadline: See `DeadlinePolicy`.
         retry_policy: See `RetryPolicy`.
+        rate_limit: See `RateLimitPolicy`. Default None.
         wait_for_ready: Whether calls wait until something can be reached. Default False.
         call: Interceptors of your own, run once per call, inside its deadline.
         attempt: Interceptors of your own, run once per attempt.
@@ -49,6 +52,7 @@ class ClientStack:
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
+    rate_limit: RateLimitPolicy | None = None
     wait_for_ready: bool = False
     call: Sequence[object] = ()
     attempt: Sequence[object] = ()
@@ -131,6 +135,7 @@ class ClientStack:
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *map(_link, self.call),
             Retry(clock=time, rng=rng or Random(), emit=emit),  # noqa: S311  # jitter
+            RateLimit(clock=time, emit=emit),
             AttemptScope(emit=emit),
             *map(_link, self.attempt),
             CancellationRestore(),
@@ -222,6 +227,7 @@ class ClientStack:
     def _attempt_lines(self, settings: Settings) -> list[str]:
         limit = settings.deadline.attempt if settings.deadline else None
         shown = {
+            "rate limit": _policy(settings.rate_limit),
             "attempt deadline": "off" if limit is None else f"{limit:g} s",
             "attempt interceptors": ", ".join(map(repr, self.attempt)) or "none",
             "cancellation restore": "always",
