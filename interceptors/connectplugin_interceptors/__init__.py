@@ -1,9 +1,11 @@
 """Resilience for any client and server of connectrpc: chains of policies, inside the process."""
 
 from connectplugin_interceptors.call import AttemptKind
+from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import (
+    CircuitOpenError,
     ConfigError,
     DeadlineExceededError,
     Delivery,
@@ -31,6 +33,8 @@ __all__ = (
     "AttemptKind",
     "BulkheadPolicy",
     "Cause",
+    "CircuitBreakerPolicy",
+    "CircuitOpenError",
     "ClientStack",
     "Clock",
     "ConfigError",

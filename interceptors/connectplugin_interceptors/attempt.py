@@ -8,10 +8,12 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from connectplugin_interceptors.call import SMALLEST_TIMEOUT, CallContext, Ctx, context_of
+from connectplugin_interceptors.clock import wall_time
 from connectplugin_interceptors.deadline.machine import attempt_deadline
 from connectplugin_interceptors.errors import DeadlineExceededError, Delivery
 from connectplugin_interceptors.events import AttemptEnded, Emit
 from connectplugin_interceptors.outcome import Cause, Outcome
+from connectplugin_interceptors.pushback import parse_pushback
 from connectplugin_interceptors.shapes import Stream, Unary, close
 from connectplugin_interceptors.transport import current_attempt
 
@@ -48,7 +50,10 @@ class AttemptScope:
         return now
 
     def _failed(self, ctx: CallContext, started: float, error: BaseException) -> None:
-        verdict = ctx.call.failed(ctx.attempt, error)
+        attempt = ctx.attempt
+        verdict = ctx.call.failed(attempt, error)
+        if isinstance(error, ConnectError):
+            attempt.pushback = parse_pushback(attempt.response_headers, error.details, wall_time())
         if self._emit is not None:
             self._ended(ctx, started, verdict.outcome, verdict.cause)
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from connectplugin_interceptors.balance.endpoint import Endpoint
     from connectplugin_interceptors.outcome import Verdict
     from connectplugin_interceptors.policies import Plan
+    from connectplugin_interceptors.pushback import Pushback
 
 Ctx: TypeAlias = RequestContext[Any, Any]
 
@@ -65,6 +66,7 @@ class Attempt:
         on_head: Called by the transport's tap when the head of the response comes.
         verdict: What its failure means; None while it has not failed.
         endpoint: Where the balancer sends it; None where there is no balancer.
+        pushback: What the server said about trying again, once it has failed.
         untried: Whether, now that it has failed, there is an endpoint that the call has not tried.
     """
 
@@ -75,6 +77,7 @@ class Attempt:
         "kind",
         "number",
         "on_head",
+        "pushback",
         "status",
         "untried",
         "verdict",
@@ -88,6 +91,7 @@ class Attempt:
         self.on_head: Callable[[], None] | None = None
         self.verdict: Verdict | None = None
         self.endpoint: Endpoint | None = None
+        self.pushback: Pushback | None = None
         self.untried = False
         self._headers: HTTPHeaders | None = None
 

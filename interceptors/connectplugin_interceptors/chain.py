@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.settings import Settings
 
 CALL_ORDER: Final = ("deadline", "call interceptors", "retry")
 """Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (
+    "circuit breaker",
     "rate limit",
     "attempt deadline",
     "attempt interceptors",
@@ -100,3 +102,31 @@ def check_interceptors(interceptors: Sequence[object], where: str) -> None:
     """Check each; see `check_interceptor`."""
     for index, interceptor in enumerate(interceptors):
         check_interceptor(interceptor, f"{where}[{index}]")
+
+
+def check_settings(settings: Settings, where: str) -> None:
+    """Refuse policies that are sound one by one, and not together.
+
+    Args:
+        settings: What is in force for some method.
+        where: Which, for the error.
+
+    Raises:
+        ConfigError: The breaker's window or lease is shorter than an attempt may take.
+    """
+    deadline, breaker = settings.deadline, settings.circuit_breaker
+    if deadline is None or deadline.attempt is None or breaker is None:
+        return
+    for field, why in (
+        ("window", "an attempt that hangs would be forgotten before the next is counted"),
+        ("lease", "the place of a probe would be given to another while it is still out"),
+    ):
+        seconds: float = getattr(breaker, field)
+        if seconds < deadline.attempt:
+            msg = (
+                f"{where}: circuit_breaker.{field} is {seconds!r}, below deadline.attempt "
+                f"({deadline.attempt!r}): {why}; make it >= {deadline.attempt!r}, as in "
+                f"circuit_breaker=CircuitBreakerPolicy({field}={deadline.attempt!r}), or lower "
+                "deadline.attempt"
+            )
+            raise ConfigError(msg)

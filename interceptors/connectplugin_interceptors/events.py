@@ -71,11 +71,28 @@ class CallEnded(Event):
 
 @dataclass(frozen=True, slots=True)
 class Rejected(Event):
-    """A policy on this side refused the call."""
+    """A policy on this side refused the call.
+
+    `enforced` is False in a dry run: it would have been refused, and was let through.
+    """
 
     policy: str
     reason: str
     retry_after: float | None
+    enforced: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitChanged(Event):
+    """A circuit went from one state to another (`closed`, `open`, `half_open`, `isolated`).
+
+    `method` is empty where all methods of an endpoint share the circuit.
+    """
+
+    endpoint: str
+    before: str
+    after: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -27,6 +28,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     deadline: DeadlinePolicy | None
     retry_policy: RetryPolicy | None
+    circuit_breaker: CircuitBreakerPolicy | None
     rate_limit: RateLimitPolicy | None
     wait_for_ready: bool
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
@@ -18,6 +19,7 @@ class Settings:
     Attributes:
         deadline: See `DeadlinePolicy`; None turns limits of this side off.
         retry_policy: See `RetryPolicy`; None: one attempt.
+        circuit_breaker: See `CircuitBreakerPolicy`; None: endpoints are asked however they fail.
         rate_limit: See `RateLimitPolicy`; None: no limit of this side.
         wait_for_ready: A call that cannot be sent, because nothing can be reached, waits within its
             deadline instead of failing. Off by default, as in gRPC.
@@ -25,6 +27,7 @@ class Settings:
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
+    circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
     wait_for_ready: bool = False
 
@@ -32,6 +35,7 @@ class Settings:
         """Refuse values of the wrong kind, naming the field."""
         validation.instance(self, "deadline", DeadlinePolicy, optional=True)
         validation.instance(self, "retry_policy", RetryPolicy, optional=True)
+        validation.instance(self, "circuit_breaker", CircuitBreakerPolicy, optional=True)
         validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)
         validation.instance(self, "wait_for_ready", bool)
 

@@ -10,7 +10,14 @@ from pyqwest import Transport
 
 from connectplugin_interceptors.attempt import AttemptScope
 from connectplugin_interceptors.cancellation import CancellationRestore
-from connectplugin_interceptors.chain import ATTEMPT_ORDER, CALL_ORDER, check_interceptors
+from connectplugin_interceptors.chain import (
+    ATTEMPT_ORDER,
+    CALL_ORDER,
+    check_interceptors,
+    check_settings,
+)
+from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
+from connectplugin_interceptors.circuit_breaker.interceptor import CircuitBreaker
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.deadline.interceptor import CallScope
@@ -40,6 +47,7 @@ class ClientStack:
     Attributes:
         deadline: See `DeadlinePolicy`.
         retry_policy: See `RetryPolicy`.
+        circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
         wait_for_ready: Whether calls wait until something can be reached. Default False.
         call: Interceptors of your own, run once per call, inside its deadline.
@@ -52,6 +60,7 @@ class ClientStack:
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
+    circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
     wait_for_ready: bool = False
     call: Sequence[object] = ()
@@ -68,7 +77,12 @@ class ClientStack:
             links: list[object] = list(given)  # pyright: ignore[reportUnknownArgumentType]
             check_interceptors(links, f"ClientStack.{name}")
             object.__setattr__(self, name, tuple(links))
-        self._settings()
+        settings = self._settings()
+        check_settings(settings, "ClientStack")
+        for pattern, _ in self.methods:
+            service, _, method = pattern.partition("/")
+            overridden = effective(settings, self.methods, service, method)
+            check_settings(overridden, f"ClientStack.for_method({pattern!r})")
 
     def _settings(self) -> Settings:
         return Settings(**{name: getattr(self, name) for name in POLICY_NAMES})
@@ -80,7 +94,7 @@ class ClientStack:
         Args:
             policies: Fields of `ClientStack`.
         """
-        off: dict[str, Any] = {"deadline": None, "retry_policy": None}
+        off: dict[str, Any] = {"deadline": None, "retry_policy": None, "circuit_breaker": None}
         return cls(**{**off, **policies})
 
     def for_method(self, pattern: str, /, **policies: Any) -> "ClientStack":
@@ -130,11 +144,13 @@ class ClientStack:
         time: Clock = clock if clock is not None else _system_clock
         emit = emitter(listeners)
         table = PolicyTable(self._settings(), self.methods)
+        chance = rng or Random()  # noqa: S311  # jitter
         own = any(not isinstance(link, Link) for link in (*self.call, *self.attempt))
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *map(_link, self.call),
-            Retry(clock=time, rng=rng or Random(), emit=emit),  # noqa: S311  # jitter
+            Retry(clock=time, rng=chance, emit=emit),
+            CircuitBreaker(name=name, clock=time, rng=chance, emit=emit),
             RateLimit(clock=time, emit=emit),
             AttemptScope(emit=emit),
             *map(_link, self.attempt),
@@ -227,6 +243,7 @@ class ClientStack:
     def _attempt_lines(self, settings: Settings) -> list[str]:
         limit = settings.deadline.attempt if settings.deadline else None
         shown = {
+            "circuit breaker": _policy(settings.circuit_breaker),
             "rate limit": _policy(settings.rate_limit),
             "attempt deadline": "off" if limit is None else f"{limit:g} s",
             "attempt interceptors": ", ".join(map(repr, self.attempt)) or "none",

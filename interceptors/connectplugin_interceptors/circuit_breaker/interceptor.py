@@ -1,0 +1,132 @@
+"""The breaker's shell: asks the endpoint's circuit before an attempt, and tells it after."""
+
+import math
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from connectplugin_interceptors.admission import Admission
+from connectplugin_interceptors.call import Call, CallContext, Ctx, context_of
+from connectplugin_interceptors.circuit_breaker.breakers import Breakers, Circuit
+from connectplugin_interceptors.circuit_breaker.machine import CircuitState, Permit
+from connectplugin_interceptors.errors import CircuitOpenError
+from connectplugin_interceptors.events import Emit, Rejected
+from connectplugin_interceptors.outcome import Cause, Outcome
+from connectplugin_interceptors.shapes import Stream
+
+if TYPE_CHECKING:
+    from random import Random  # noqa: TID251  # `rng` is one, handed in
+
+    from connectplugin_interceptors.clock import Clock
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+Held: TypeAlias = tuple[Circuit, Permit]
+
+_POLICY = "circuit_breaker"
+
+
+class CircuitBreaker(Admission[Held | None]):
+    """Guards each endpoint; which policy is in force is the method's affair.
+
+    The endpoint is the one that the balancer has picked for the attempt, else the client's address.
+
+    Attributes:
+        breakers: The circuits, to look at and to move by hand.
+    """
+
+    def __init__(self, *, name: str, clock: "Clock", rng: "Random", emit: Emit | None) -> None:
+        self.breakers = Breakers(name=name, clock=clock, rng=rng, emit=emit)
+        self._clock = clock
+        self._emit = emit
+
+    async def acquire(self, ctx: CallContext) -> Held | None:
+        """Ask the circuit.
+
+        Raises:
+            CircuitOpenError: It is not closed, and this is no probe.
+        """
+        call = ctx.call
+        policy = call.settings.circuit_breaker
+        if policy is None:
+            return None
+        circuit = self.breakers.circuit(policy, endpoint_key(ctx), call.path)
+        machine = circuit.machine
+        permit = machine.acquire(self._clock.now())
+        if isinstance(permit, Permit):
+            if machine.moves:
+                circuit.tell()
+            return circuit, permit
+        self._refuse(circuit, call, permit, enforced=not policy.dry_run)
+        return None
+
+    def responded(self, permit: Held | None, ctx: CallContext) -> None:
+        """A stream's first response: a probe has succeeded."""
+        del ctx
+        if permit is not None:
+            circuit, leave = permit
+            circuit.machine.responded(leave, self._clock.now())
+            circuit.tell()
+
+    def settle(self, permit: Held | None, outcome: Outcome, ctx: CallContext) -> None:
+        """Tell the circuit."""
+        if permit is None:
+            return
+        circuit, leave = permit
+        if outcome is Outcome.SUCCESS:
+            machine = circuit.machine
+            machine.release(leave, outcome, self._clock.now())
+            if machine.moves:
+                circuit.tell()
+            return
+        attempt = ctx.attempt
+        verdict, pushback = attempt.verdict, attempt.pushback
+        expired = verdict is not None and verdict.cause is Cause.DEADLINE
+        if verdict is None or (expired and ctx.call.observed and not attempt.entered):
+            # It was over before the transport was asked: while credentials were fetched, say, or
+            # while it waited for a quota of this side. The endpoint has no part in that.
+            outcome = Outcome.NEUTRAL
+        hint = 0.0 if pushback is None or pushback.delay is None else pushback.delay
+        self.breakers.release(circuit, leave, outcome, expired=expired, hint=hint)
+
+    def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Iterate over an admitted call's responses; without a policy nothing stands between."""
+        own = context_of(ctx)
+        if own.call.settings.circuit_breaker is None:
+            return call_next(request, own)
+        return super().intercept_server_stream(call_next, request, own)
+
+    intercept_bidi_stream: Any = intercept_server_stream
+
+    def _refuse(self, circuit: Circuit, call: Call, wait: float, *, enforced: bool) -> None:
+        retry_after = None if math.isinf(wait) else wait
+        state = circuit.machine.state
+        if self._emit is not None:
+            self._emit(
+                Rejected(call.name, call.path, _POLICY, state.value, retry_after, enforced=enforced)
+            )
+        if enforced:
+            raise CircuitOpenError(
+                refusal(call.path, circuit.label, state, retry_after),
+                reason=state.value,
+                retry_after=retry_after,
+            )
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {list(self.breakers)!r}>"
+
+
+def endpoint_key(ctx: CallContext) -> str:
+    """The endpoint of an attempt, as breakers know it."""
+    endpoint = ctx.attempt.endpoint
+    if endpoint is not None:
+        return endpoint.key
+    return ctx.server_address or "endpoint"
+
+
+def refusal(path: str, endpoint: str, state: CircuitState, retry_after: float | None) -> str:
+    """What a refused call is told; the balancer says the same when all circuits are open."""
+    when = "until it is reset" if retry_after is None else f"try again in {retry_after:.3f} s"
+    return f"{path}: the circuit of {endpoint} is {state.value.replace('_', ' ')}; {when}"
