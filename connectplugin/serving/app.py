@@ -80,6 +80,9 @@ class PluginApp:
         self.on_stop_requested: Callable[[str, float | None], None] | None = None
         self._mount_own()
         self._stopping: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._users = 0
+        self._entered = contextlib.AsyncExitStack()
         app: ASGIApp = ReadAhead(self._router)
         app = CutCalls(app, drain=self._drain)
         self._app: ASGIApp = ResponseHead(app, instance_id=self.instance_id, drain=self._drain)
@@ -296,15 +299,29 @@ class PluginApp:
 
     @contextlib.asynccontextmanager
     async def _running(self) -> AsyncGenerator[None]:
-        """Implementations that are context managers are entered, and left in reverse order."""
+        """Run the implementations; several clients in this process may share one application."""
+        async with self._lock:
+            if self._users == 0:
+                await self._enter()
+            self._users += 1
+        try:
+            yield
+        finally:
+            async with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    await self._entered.aclose()
+
+    async def _enter(self) -> None:
+        """Enter the implementations that are context managers; they are left in reverse order."""
         async with contextlib.AsyncExitStack() as stack:
-            entered: set[int] = set()
+            seen: set[int] = set()
             for plugins in self.config.plugin_sets.values():
                 for plugin in plugins.values():
                     impl: Any = plugin.impl
-                    if id(impl) in entered:
+                    if id(impl) in seen:
                         continue
-                    entered.add(id(impl))
+                    seen.add(id(impl))
                     if hasattr(impl, "__aenter__") and hasattr(impl, "__aexit__"):
                         await stack.enter_async_context(impl)
                     elif hasattr(impl, "__enter__") and hasattr(impl, "__exit__"):
@@ -313,8 +330,7 @@ class PluginApp:
                 lifespan = Lifespan(app)
                 await lifespan.start()
                 stack.push_async_callback(lifespan.stop)
-            yield
-            self.health.close("the server has stopped")
+            self._entered = stack.pop_all()
 
     def __repr__(self) -> str:
         state = "draining" if self.draining else "serving"

@@ -1,1 +1,1 @@
-"""Transports of the plugin system's own: to a plugin in this process."""
+"""Ways to a plugin beside the network."""

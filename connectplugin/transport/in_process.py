@@ -1,349 +1,182 @@
-"""To a plugin in this process: the ASGI application is called, and everything else is as on a wire.
-
-Same codec, headers, deadlines and errors. A request runs in a task of its own with an empty
-context, as it would in another process: neither does the handler see the caller's ContextVars, nor
-the caller what the handler sets.
-"""
+"""A plugin in this process: a transport whose other end is an ASGI application."""
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextvars import Context
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
-from pyqwest import Headers, HTTPVersion, ReadError, Request, Response, WriteError
+from pyqwest import Headers, HTTPVersion, Request, Response
 
-from connectplugin_interceptors.shapes import close
+from connectplugin.serving.layers import ASGIApp, Scope
+from connectplugin.serving.lifespan import Lifespan
+from connectplugin.serving.read_ahead import CANCELS_EXTENSION
+from connectplugin.transport.exchange import Exchange
 
-Message: TypeAlias = dict[str, Any]
-ASGIApp: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
+_PATIENCE: Final = 0.1
+"""Seconds that who leaves a call waits for its handler to end. One that ignores its cancellation
+goes on without holding anybody up, until the transport is closed."""
 
-CLOSING_GRACE: Final = 5.0
-"""Seconds that `aclose` waits for handlers that were cancelled and do not end."""
+_PATIENCE_AT_CLOSE: Final = 1.0
 
-_QUEUE: Final = 16  # messages in flight each way, then the sender waits
-_ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
-_EXTENSIONS: Final[dict[str, Any]] = {"http.response.trailers": {}}
-_STREAMS: Final = (b"application/connect+", b"application/grpc")
-
-_logger = logging.getLogger("connectplugin.in_process")
+_ASGI: Final = {"version": "3.0", "spec_version": "2.4"}
+_EXTENSIONS: Final[dict[str, dict[str, Any]]] = {
+    "http.response.trailers": {},
+    CANCELS_EXTENSION: {},
+}
 
 
 class InProcessTransport:
-    """A `pyqwest.Transport` over an ASGI application.
+    """A `pyqwest.Transport` that calls an ASGI application in the running loop.
 
-    A caller that is cancelled, or closes its stream, cancels the handler at once, and does not wait
-    for what the handler does about it.
+    To the chain above and the application below it is a network: bytes go over, headers and
+    deadlines are those of the wire, streams run in both directions at once with back-pressure, and
+    gRPC's trailers arrive. Each handler runs in a task of its own and in an empty context, so that
+    nothing of the caller leaks into it but what the wire carries. Whoever leaves a call (cancelled,
+    or by closing its stream) cancels its handler at once and waits for its end, 0.1 s at most.
+
+    An application that dies before it answers is a 500, as it would be behind an HTTP server; one
+    that dies in the middle of its response is a `pyqwest.ReadError`.
 
     Args:
-        app: The application. `start` runs the startup of its lifespan, `aclose` its shutdown.
+        app: The application. Its lifespan runs from `start` to `aclose`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._state: dict[str, Any] = {}
-        self._lifespan: _Lifespan | None = None
-        self._exchanges: set[asyncio.Task[None]] = set()
+        self._lifespan = Lifespan(app)
+        self._started = False
         self._closed = False
+        self._tasks: dict[asyncio.Task[None], Exchange] = {}
 
     async def start(self) -> None:
-        """Run the application's startup.
+        """Let the application start; without it, it gets no lifespan.
 
         Raises:
-            RuntimeError: It failed; the text is the application's.
+            LifespanError: It says that it cannot.
         """
-        lifespan = _Lifespan(self._app, self._state)
-        await lifespan.startup()
-        self._lifespan = lifespan
-
-    async def execute(self, request: Request) -> Response:
-        """Call the application; return when the head of its response has come."""
-        if self._closed:
-            msg = "the transport is closed"
-            raise RuntimeError(msg)
-        exchange = _Exchange(request)
-        loop = asyncio.get_running_loop()
-        scope = _scope(request, dict(self._state))
-        task = loop.create_task(exchange.run(self._app, scope), context=Context())
-        self._exchanges.add(task)
-        task.add_done_callback(self._exchanges.discard)
-        exchange.task = task
-        try:
-            return await exchange.response()
-        except BaseException:
-            exchange.abandon()
-            raise
+        if not self._started:
+            self._started = True
+            await self._lifespan.start()
 
     async def aclose(self) -> None:
-        """Cancel what still runs, and run the application's shutdown."""
+        """Cancel what still runs, and let the application clean up."""
+        if self._closed:
+            return
         self._closed = True
-        running = list(self._exchanges)
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running, timeout=CLOSING_GRACE)
-        lifespan, self._lifespan = self._lifespan, None
-        if lifespan is not None:
-            await lifespan.shutdown()
+        await _end(list(self._tasks.values()), _PATIENCE_AT_CLOSE)
+        await self._lifespan.stop()
 
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
-class _Exchange:
-    """One request and its response, between the caller's tasks and the application's."""
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
-    def __init__(self, request: Request) -> None:
-        content = request.content
-        self._body = content if isinstance(content, bytes) else None
-        self._requests: asyncio.Queue[Message] = asyncio.Queue(_QUEUE)
-        self._pump: asyncio.Task[None] | None = None
-        if not isinstance(content, bytes):
-            # In the caller's context: the caller's generator runs in it.
-            self._pump = asyncio.get_running_loop().create_task(self._send_requests(content))
-        self._head: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._responses: asyncio.Queue[bytes | None] = asyncio.Queue(_QUEUE)
-        self._whole: list[bytes] | None = None
-        self._started = False
-        self._finished = False
-        self._expects_trailers = False
-        self._error: Exception | None = None
-        self.trailers = Headers()
-        self.task: asyncio.Task[None] | None = None
-
-    async def _send_requests(self, content: AsyncIterator[bytes]) -> None:
-        put = self._requests.put
-        try:
-            async for chunk in content:
-                await put({"type": "http.request", "body": chunk, "more_body": True})
-        except Exception as error:  # noqa: BLE001  # the caller's own, whatever it is
-            failure = WriteError(f"the request's stream failed: {error}")
-            failure.__cause__ = error
-            self._fail(failure)
-            if self.task is not None:
-                self.task.cancel()
-        else:
-            await put({"type": "http.request", "body": b"", "more_body": False})
-        finally:
-            await close(content)
-
-    async def receive(self) -> Message:
-        """The application's `receive`."""
-        if self._pump is not None:
-            return await self._requests.get()
-        body, self._body = self._body, None
-        if body is not None:
-            return {"type": "http.request", "body": body, "more_body": False}
-        # A caller that goes away cancels the task; so there is nothing more to receive.
-        return await self._requests.get()
-
-    async def send(self, message: Message) -> None:
-        """The application's `send`; waits while the caller is behind."""
-        match message["type"]:
-            case "http.response.start":
-                self._started = True
-                self._expects_trailers = message.get("trailers", False)
-                if _is_stream(message.get("headers", ())):
-                    self._resolve(message)
-                else:
-                    self._whole = []
-                    self._start = message
-            case "http.response.body":
-                await self._send_body(
-                    message.get("body", b""), more=message.get("more_body", False)
-                )
-            case "http.response.trailers":
-                for name, value in message.get("headers", ()):
-                    self.trailers.add(name.decode("latin-1"), value.decode("latin-1"))
-                if not message.get("more_trailers", False):
-                    await self._finish()
-            case _:
-                pass
-
-    async def _send_body(self, body: bytes, *, more: bool) -> None:
-        if self._whole is not None:
-            self._whole.append(body)
-        elif body:
-            await self._responses.put(body)
-        if not more and not self._expects_trailers:
-            await self._finish()
-
-    async def _finish(self) -> None:
-        self._finished = True
-        if self._whole is not None:
-            self._resolve(self._start)
-        else:
-            await self._responses.put(None)
-
-    async def run(self, app: ASGIApp, scope: Message) -> None:
-        """The application's task."""
-        try:
-            await app(scope, self.receive, self.send)
-        except Exception:
-            _logger.exception("the application has failed on %s", scope["path"])
-            self._over()
-        else:
-            self._over()
-        finally:
-            self._fail(ReadError("the application has ended its response before its end"))
-
-    def _over(self) -> None:
-        if self._started:
-            return
-        # As a server does for an application that says nothing.
-        text = b"Internal Server Error"
-        self._whole = [text]
-        self._finished = True
-        self._resolve({"status": 500, "headers": [(b"content-type", b"text/plain; charset=utf-8")]})
-
-    def _resolve(self, head: Message) -> None:
-        if not self._head.done():
-            self._head.set_result(head)
-
-    def _fail(self, error: Exception) -> None:
-        """The response breaks off here, if it is not complete."""
-        if self._finished or self._error is not None:
-            return
-        self._error = error
-        if not self._head.done():
-            self._head.set_exception(error)
-        elif self._responses.empty():
-            self._responses.put_nowait(None)
-
-    async def response(self) -> Response:
-        """The response, as soon as it has a head; a whole one with its body."""
-        head = await self._head
-        headers = Headers(
-            [
-                (name.decode("latin-1"), value.decode("latin-1"))
-                for name, value in head.get("headers", ())
-            ]
-        )
-        if self._whole is not None:
-            self._stop_requests()
-            return Response(
-                status=head["status"],
-                http_version=HTTPVersion.HTTP1,
-                headers=headers,
-                content=b"".join(self._whole),
-            )
-        return Response(
-            status=head["status"],
-            http_version=HTTPVersion.HTTP2,
-            headers=headers,
-            content=_Body(self),
-            trailers=self.trailers,
-        )
-
-    async def next_chunk(self) -> bytes | None:
-        """The next part of the body; None at its end.
+    async def execute(self, request: Request) -> Response:
+        """Send a request, and return its response as soon as that begins.
 
         Raises:
-            ReadError: The application has broken off.
-            WriteError: The caller's stream of requests has failed.
+            RuntimeError: The transport is closed.
+            WriteError: The request's own stream raised before the response began.
         """
-        if self._error is not None and self._responses.empty():
-            raise self._error
-        chunk = await self._responses.get()
-        if chunk is None and self._error is not None:
-            raise self._error
-        return chunk
+        if self._closed:
+            msg = "the in-process transport is closed"
+            raise RuntimeError(msg)
+        exchange = Exchange(_scope(request, self._lifespan.state))
+        content: Any = request.content
+        if isinstance(content, bytes):
+            exchange.give(content)
+        else:
+            exchange.take_from(content)
+        task = asyncio.get_running_loop().create_task(
+            exchange.run(self._app), context=Context(), name=f"in process {request.url}"
+        )
+        exchange.answered_by(task)
+        self._tasks[task] = exchange
+        task.add_done_callback(self._tasks.pop)
+        try:
+            await exchange.wait_head()
+        except BaseException:
+            await _end([exchange], _PATIENCE)
+            raise
+        return _response(exchange)
 
-    def _stop_requests(self) -> None:
-        if self._pump is not None and not self._pump.done():
-            self._pump.cancel()
-
-    def abandon(self) -> None:
-        """The caller is gone: cancel the handler."""
-        self._stop_requests()
-        if not self._head.done():
-            self._head.cancel()
-        if self.task is not None and not self._finished:
-            self.task.cancel()
-
-    def complete(self) -> None:
-        """The caller has read everything."""
-        self._stop_requests()
+    def __repr__(self) -> str:
+        return f"<InProcessTransport to {self._app!r}, {len(self._tasks)} in flight>"
 
 
 class _Body(AsyncIterator[bytes]):
-    """A response's body; no generator, so that `aclose` works unread."""
+    """The response's body; no generator, since `aclose` must work on one that was never read."""
 
-    def __init__(self, exchange: _Exchange) -> None:
-        self._exchange: _Exchange | None = exchange
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._over = False
 
     async def __anext__(self) -> bytes:
-        exchange = self._exchange
-        if exchange is None:
+        if self._over:
             raise StopAsyncIteration
         try:
-            chunk = await exchange.next_chunk()
+            chunk = await self._exchange.read()
         except BaseException:
             await self.aclose()
             raise
         if chunk is None:
-            self._exchange = None
-            exchange.complete()
+            self._over = True
             raise StopAsyncIteration
         return chunk
 
     async def aclose(self) -> None:
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.abandon()
+        """Leave the rest; cancels the handler if there is a rest."""
+        if not self._over:
+            self._over = True
+            await _end([self._exchange], _PATIENCE)
 
 
-class _Lifespan:
-    """The application's lifespan, in a task for as long as the transport is open."""
-
-    def __init__(self, app: ASGIApp, state: dict[str, Any]) -> None:
-        self._app = app
-        self._scope = {"type": "lifespan", "asgi": _ASGI, "state": state}
-        self._to_app: asyncio.Queue[Message] = asyncio.Queue()
-        self._from_app: asyncio.Queue[Message] = asyncio.Queue()
-        self._task: asyncio.Task[None] | None = None
-
-    async def _run(self) -> None:
-        try:
-            await self._app(self._scope, self._to_app.get, self._from_app.put)
-        except Exception as error:  # noqa: BLE001  # ASGI: who raises here supports no lifespan
-            _logger.debug("the application supports no lifespan: %r", error)
-        finally:
-            self._from_app.put_nowait({"type": "unsupported"})
-
-    async def startup(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._run(), context=Context())
-        self._to_app.put_nowait({"type": "lifespan.startup"})
-        answer = await self._from_app.get()
-        if answer["type"] == "lifespan.startup.failed":
-            await self._task
-            msg = f"the application's startup has failed: {answer.get('message', '')}"
-            raise RuntimeError(msg)
-
-    async def shutdown(self) -> None:
-        if self._task is None or self._task.done():
-            return
-        self._to_app.put_nowait({"type": "lifespan.shutdown"})
-        answer = await self._from_app.get()
-        await self._task
-        if answer["type"] == "lifespan.shutdown.failed":
-            msg = f"the application's shutdown has failed: {answer.get('message', '')}"
-            raise RuntimeError(msg)
+async def _end(exchanges: list[Exchange], patience: float) -> None:
+    running = [task for exchange in exchanges for task in exchange.close()]
+    running = [task for task in running if task is not asyncio.current_task()]
+    if running:
+        await asyncio.wait(running, timeout=patience)
 
 
-def _is_stream(headers: Any) -> bool:
-    return any(
-        name.lower() == b"content-type" and value.startswith(_STREAMS) for name, value in headers
+def _response(exchange: Exchange) -> Response:
+    head = exchange.head
+    if head is None:
+        # The application ended without a response: what an HTTP server answers then.
+        return Response(
+            status=500,
+            http_version=HTTPVersion.HTTP2,
+            headers=Headers([("content-type", "text/plain; charset=utf-8")]),
+            content=b"Internal Server Error",
+        )
+    headers = Headers(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in head["headers"]
+    )
+    # Most unary calls are answered in one step: then there is nothing left to iterate over.
+    content = exchange.take_all() if exchange.complete else _Body(exchange)
+    return Response(
+        status=head["status"],
+        http_version=HTTPVersion.HTTP2,
+        headers=headers,
+        content=content,
+        trailers=exchange.trailers,
     )
 
 
-def _scope(request: Request, state: dict[str, Any]) -> Message:
+def _scope(request: Request, state: dict[str, Any]) -> Scope:
     url = urlsplit(request.url)
-    path = url.path or "/"
     headers = [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in request.headers.items()
+        # Nothing is gained by compressing what stays in this process; and a unary response would
+        # have to be unpacked here.
+        if name.lower() != "accept-encoding"
     ]
     if "host" not in request.headers:
-        headers.append((b"host", url.netloc.encode("latin-1")))
+        headers.insert(0, (b"host", url.netloc.encode("latin-1")))
+    path = url.path or "/"
     return {
         "type": "http",
         "asgi": _ASGI,
@@ -355,8 +188,9 @@ def _scope(request: Request, state: dict[str, Any]) -> Message:
         "query_string": url.query.encode("ascii"),
         "root_path": "",
         "headers": headers,
-        "client": ("127.0.0.1", 0),
-        "server": (url.hostname or "in-process", url.port or 80),
-        "extensions": dict(_EXTENSIONS),
-        "state": state,
+        "server": (url.hostname or "in-process", url.port),
+        # No address, as behind a unix socket: the caller is this process.
+        "client": None,
+        "extensions": _EXTENSIONS,
+        "state": state.copy(),
     }
