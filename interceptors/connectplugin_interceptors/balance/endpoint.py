@@ -1,0 +1,154 @@
+"""An endpoint: who it is, whether it may be picked, and what its answers have taught.
+
+A fourth file beside config, machine and interceptor, since pool, transport and session know
+endpoints too. As pure as the machine: time is an argument, and every step is synchronous.
+"""
+
+import enum
+from dataclasses import dataclass
+from math import exp, inf
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pyqwest import Transport
+
+_LEAST_RTT: Final = 0.0001
+"""Seconds. Below, times tell nothing; and an estimate that has faded to nothing must not hide how
+many calls (or open streams) an endpoint has."""
+
+
+class EndpointState(enum.Enum):
+    """What an endpoint is to the balancer; the worst of what is true of it."""
+
+    CONNECTING = "connecting"
+    """Not ready yet: it waits for its handshake."""
+
+    READY = "ready"
+    DRAINING = "draining"
+    """No longer in the set: it gets no new calls, and is let go when those it has are over."""
+
+    EJECTED = "ejected"
+    """It does much worse than its peers; back after a while."""
+
+    UNHEALTHY = "unhealthy"
+    """A health check says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a source of endpoints tells about one.
+
+    Attributes:
+        key: Its name, the same for as long as it is the same endpoint; in events and in errors.
+        url: Where requests go: `http://` or `https://`, host, and perhaps a path.
+        target: What its transport is made of: the URL, if not told otherwise.
+    """
+
+    key: str
+    url: str
+    target: Any = None
+
+
+class Endpoint:
+    """One endpoint of a pool. Only the pool changes it.
+
+    Attributes:
+        key: Its name.
+        url: Where requests go, without a slash at the end.
+        target: What its transport is made of.
+        transport: Made when it is first needed.
+        connecting: Whether it waits for its handshake.
+        draining: Whether it has left the set.
+        healthy: What a health check says.
+        ejected_until: When its ejection ends; None if it is not ejected.
+        ejections: How often it was ejected, less the intervals that it was good since.
+        pending: Attempts that have been sent there and are not over.
+        picked: When it was picked last.
+        trial_since: From when on a call's success says that it is well again, whatever it was
+            before; infinite if nothing waits for that.
+        succeeded: Calls of this interval.
+        failed: Calls of this interval.
+        due: When the pool looks at it next.
+    """
+
+    __slots__ = (
+        "_rtt",
+        "_updated",
+        "connecting",
+        "draining",
+        "due",
+        "ejected_until",
+        "ejections",
+        "failed",
+        "healthy",
+        "key",
+        "pending",
+        "picked",
+        "succeeded",
+        "target",
+        "transport",
+        "trial_since",
+        "url",
+    )
+
+    def __init__(self, address: Address, *, connecting: bool = False) -> None:
+        self.key = address.key
+        self.url = address.url.rstrip("/")
+        self.target = self.url if address.target is None else address.target
+        self.transport: Transport | None = None
+        self.connecting = connecting
+        self.draining = False
+        self.healthy = True
+        self.ejected_until: float | None = None
+        self.ejections = 0
+        self.pending = 0
+        self.picked = -inf
+        self.trial_since = inf
+        self.succeeded = 0
+        self.failed = 0
+        self.due = inf
+        # The estimate as of its last change; None before the first answer.
+        self._rtt: float | None = None
+        self._updated = 0.0
+
+    @property
+    def state(self) -> EndpointState:
+        """What it is to the balancer."""
+        if self.draining:
+            return EndpointState.DRAINING
+        if self.connecting:
+            return EndpointState.CONNECTING
+        if not self.healthy:
+            return EndpointState.UNHEALTHY
+        return EndpointState.READY if self.ejected_until is None else EndpointState.EJECTED
+
+    def rtt(self, now: float, decay: float, initial: float) -> float:
+        """Seconds that an answer is expected to take; what was measured fades with time."""
+        rtt = self._rtt
+        if rtt is None:
+            return initial
+        rtt *= exp((self._updated - now) / decay)
+        return max(rtt, _LEAST_RTT)
+
+    def load(self, now: float, decay: float, initial: float) -> float:
+        """What a call that is sent there adds to: the lower, the better."""
+        return self.rtt(now, decay, initial) * (self.pending + 1)
+
+    def observe(self, rtt: float, now: float, decay: float) -> None:
+        """Take down an answer: a slower one counts at once, a faster one with time (peak EWMA)."""
+        known = self._rtt
+        if known is not None:
+            weight = exp(min(0.0, self._updated - now) / decay)
+            known *= weight
+            if rtt < known:
+                rtt = known + rtt * (1.0 - weight)
+        self._rtt = rtt
+        self._updated = now
+
+    def begin_anew(self, rtt: float, now: float) -> None:
+        """Forget what was measured before: it was somebody else, or is well again."""
+        self._rtt = rtt
+        self._updated = now
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self.key} {self.state.value} pending={self.pending}>"

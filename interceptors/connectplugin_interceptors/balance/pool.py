@@ -1,0 +1,449 @@
+"""The endpoints of a client: who is in the set, who may be picked, who is due for a second look.
+
+A machine too, kept apart from the pick because transport, session, health and discovery all hold
+one. Every step is synchronous; `now` and chance are arguments. Nothing here runs by itself: what
+is due (a look at the outliers, the end of an ejection, a probe) is attended to by the next pick,
+since without calls nobody misses it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf
+from typing import Final, TypeAlias
+
+from connectplugin_interceptors.balance.config import LONGEST_HINT, BalancePolicy
+from connectplugin_interceptors.balance.endpoint import Address, Endpoint, EndpointState
+from connectplugin_interceptors.balance.machine import (
+    Blocked,
+    Draw,
+    Snapshot,
+    by_hash,
+    first_fit,
+    fits,
+    in_turn,
+    shortest_wait,
+    two_choices,
+)
+from connectplugin_interceptors.balance.ring import HashRing
+from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.outcome import Outcome
+from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
+from connectplugin_interceptors.outlier_ejection.machine import Tally, ejection_time, outliers
+
+_DEFAULT: Final = BalancePolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No endpoint can be had.
+
+    Attributes:
+        retry_after: Seconds until the first circuit breaker admits a call, if it is breakers that
+            are in the way; else None.
+    """
+
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An endpoint has changed its state."""
+
+    endpoint: Endpoint
+    before: EndpointState
+    after: EndpointState
+
+
+Source: TypeAlias = Iterable[Address | str]
+
+
+class EndpointPool:
+    """A set of endpoints, shared by the calls of one client, or of several.
+
+    ```python
+    pool = EndpointPool(["http://10.0.0.1:8080", "http://10.0.0.2:8080"])
+    eliza = ClientStack().client(ElizaServiceClient, pool)
+    pool.update(["http://10.0.0.2:8080", "http://10.0.0.3:8080"])
+    ```
+    `update` takes the whole set as it is now. Who is new joins; who is gone gets no new calls, and
+    is let go when those it has are over; all others keep what was learned of them.
+
+    Args:
+        source: URLs, or `Address`es.
+        fixed: Whether the set can never change, which makes calls to a set of one cheaper.
+        connecting: Whether newcomers wait for `connected` before they are picked.
+
+    Raises:
+        ConfigError: An address is no URL, or is there twice.
+    """
+
+    def __init__(
+        self, source: Source = (), *, fixed: bool = False, connecting: bool = False
+    ) -> None:
+        self._fixed = fixed
+        self._connecting = connecting
+        self._members: dict[str, Endpoint] = {}
+        self._leaving: set[Endpoint] = set()
+        self._snapshot = Snapshot()
+        self._threshold = _DEFAULT.panic_threshold
+        self._ring: HashRing[Endpoint] | None = None
+        self._usable: frozenset[Endpoint] | None = None
+        self._turn = 0
+        # The next looks at single endpoints, soonest first; those that were put off are stale.
+        self._looks: list[tuple[float, int, Endpoint]] = []
+        self._number = 0
+        self._next_look = inf
+        self._next_sweep = -inf
+        self._moves: list[Move] = []
+        self.released: Callable[[Endpoint], None] | None = None
+        """Called when an endpoint has left the set and its last call is over."""
+        self._replace(source)
+        members = self._snapshot.members
+        self.sole: Endpoint | None = members[0] if fixed and len(members) == 1 else None
+        """The one endpoint of a fixed set of one."""
+
+    @property
+    def endpoints(self) -> tuple[Endpoint, ...]:
+        """All that are in the set."""
+        return self._snapshot.members
+
+    @property
+    def draining(self) -> tuple[Endpoint, ...]:
+        """Those that have left the set, and have calls left."""
+        return tuple(self._leaving)
+
+    @property
+    def panic(self) -> bool:
+        """Whether so few are well that ejections and health are ignored."""
+        return self._snapshot.panic
+
+    def get(self, key: str) -> Endpoint | None:
+        """The endpoint of a name, if it is in the set."""
+        return self._members.get(key)
+
+    def update(self, source: Source) -> None:
+        """Make this the set.
+
+        Raises:
+            ConfigError: As in the constructor; the set stays as it was.
+            RuntimeError: The set is fixed.
+        """
+        if self._fixed:
+            msg = "this pool's endpoints are fixed; make an EndpointPool(...) of your own to change"
+            raise RuntimeError(msg)
+        self._replace(source)
+
+    def _replace(self, source: Source) -> None:
+        wanted = _addresses(source)
+        members: dict[str, Endpoint] = {}
+        for key, address in wanted.items():
+            known = self._members.get(key) or _same(self._leaving, address)
+            if known is None or not _is(known, address):
+                known = Endpoint(address, connecting=self._connecting)
+                self._moves.append(Move(known, EndpointState.DRAINING, known.state))
+            elif known.draining:
+                self._leaving.discard(known)
+                self._change(known, draining=False)
+            members[key] = known
+        gone = [e for key, e in self._members.items() if members.get(key) is not e]
+        self._members = members
+        self._ring = None
+        for endpoint in gone:
+            self._change(endpoint, draining=True)
+            self._leaving.add(endpoint)
+        self._rebuild()
+        for endpoint in gone:
+            self._let_go(endpoint)
+
+    def connected(self, endpoint: Endpoint, now: float) -> None:
+        """An endpoint has shaken hands and may be picked."""
+        self._change(endpoint, connecting=False)
+        self._rebuild()
+        self._look(endpoint, now)
+
+    def disconnected(self, endpoint: Endpoint) -> None:
+        """An endpoint must shake hands before it is picked again."""
+        self._change(endpoint, connecting=True)
+        self._rebuild()
+
+    def set_health(self, endpoint: Endpoint, *, healthy: bool, now: float) -> None:
+        """A health check's word on an endpoint. When well again it is tried by one call first."""
+        if endpoint.healthy is healthy:
+            return
+        self._change(endpoint, healthy=healthy)
+        if healthy:
+            endpoint.trial_since = now
+            self._look(endpoint, now)
+        self._rebuild()
+
+    def moves(self) -> Sequence[Move]:
+        """The changes of state since this was asked last; for events."""
+        if not self._moves:
+            return ()
+        moves, self._moves = self._moves, []
+        return moves
+
+    def pick(
+        self,
+        policy: BalancePolicy | None,
+        now: float,
+        draw: Draw,
+        *,
+        tried: Sequence[Endpoint] = (),
+        blocked: Blocked | None = None,
+        key: str = "",
+        probe: bool = True,
+        ejection: OutlierEjectionPolicy | None = None,
+    ) -> Endpoint | Nobody:
+        """The endpoint for an attempt; pair it with `settle`.
+
+        Args:
+            policy: None picks the first that can be had.
+            now: Monotonic seconds.
+            draw: Where chance comes from.
+            tried: Where the call has been; picked only if there is nobody else.
+            blocked: What the circuit breakers say.
+            key: For consistent hashing.
+            probe: Whether the attempt may be the one that looks after an endpoint that is avoided.
+            ejection: The rules for outliers, if any.
+        """
+        if ejection is not None and now >= self._next_sweep:
+            self._sweep(ejection, now)
+        if policy is not None and policy.panic_threshold != self._threshold:
+            self._threshold = policy.panic_threshold
+            self._rebuild()
+        found = None
+        if now >= self._next_look and probe:
+            found = self._attend(policy, now, blocked)
+        if found is None:
+            found = self._choose(policy, now, draw, tried=tried, blocked=blocked, key=key)
+        if found is None:
+            return Nobody(shortest_wait(self._snapshot, blocked))
+        found.pending += 1
+        found.picked = now
+        return found
+
+    def _choose(
+        self,
+        policy: BalancePolicy | None,
+        now: float,
+        draw: Draw,
+        *,
+        tried: Sequence[Endpoint],
+        blocked: Blocked | None,
+        key: str,
+    ) -> Endpoint | None:
+        snapshot = self._snapshot
+        usable = snapshot.usable
+        found: Endpoint | None = None
+        for avoided in (tried, ()) if tried else ((),):
+            if policy is None:
+                found = first_fit(usable, avoided, blocked)
+            elif policy.policy == "p2c":
+                found = two_choices(
+                    usable, policy, now=now, draw=draw, tried=avoided, blocked=blocked
+                )
+            elif policy.policy == "round_robin":
+                found = in_turn(usable, self._turn, avoided, blocked)
+                self._turn += 1
+            else:
+                if self._ring is None:
+                    self._ring = HashRing(snapshot.members)
+                if self._usable is None:
+                    self._usable = frozenset(usable)
+                found = by_hash(self._ring, key, self._usable, avoided, blocked)
+            if found is not None:
+                return found
+        # A circuit breaker in each one's way: an endpoint of ill repute may still be let through.
+        return first_fit(snapshot.others, (), blocked)
+
+    def untried(self, tried: Sequence[Endpoint], blocked: Blocked | None) -> bool:
+        """Whether there is somebody to ask who was not asked yet."""
+        return any(fits(endpoint, tried, blocked) for endpoint in self._snapshot.usable)
+
+    def responded(
+        self, endpoint: Endpoint, policy: BalancePolicy | None, rtt: float, now: float
+    ) -> None:
+        """A stream's first response has come; `settle` follows when it is over."""
+        endpoint.observe(rtt, now, (policy or _DEFAULT).decay)
+
+    def settle(
+        self,
+        endpoint: Endpoint,
+        policy: BalancePolicy | None,
+        outcome: Outcome,
+        *,
+        started: float,
+        now: float,
+        rtt: float | None,
+        hint: float | None = None,
+        throttled: bool = False,
+    ) -> None:
+        """Take an attempt's end down.
+
+        Args:
+            endpoint: Where it was sent.
+            policy: As for the pick.
+            outcome: How it ended.
+            started: When it was picked.
+            now: Monotonic seconds.
+            rtt: Seconds until it was answered; None for a stream that has told it before.
+            hint: Seconds for which the server asks to be left alone.
+            throttled: Whether a quota was used up: that is no failure, and no reason to come back.
+        """
+        endpoint.pending -= 1
+        if endpoint.draining:
+            self._let_go(endpoint)
+        using = policy or _DEFAULT
+        if outcome is Outcome.FAILURE or throttled:
+            took = now - started
+            wait = using.penalty if hint is None else min(hint, LONGEST_HINT)
+            endpoint.observe(max(took, wait), now, using.decay)
+            if outcome is Outcome.FAILURE:
+                endpoint.failed += 1
+            if started >= endpoint.trial_since:
+                endpoint.trial_since = inf
+            # Its circuit breaker may have opened: the next pick sees when to come back.
+            self._look(endpoint, now)
+        elif outcome is not Outcome.NEUTRAL:
+            endpoint.succeeded += 1
+            if started >= endpoint.trial_since:
+                endpoint.trial_since = inf
+                endpoint.begin_anew(now - started if rtt is None else rtt, now)
+            elif rtt is not None:
+                endpoint.observe(rtt, now, using.decay)
+                if endpoint.due == inf and rtt > using.initial_rtt and using.idle_probe:
+                    self._look(endpoint, now + using.idle_probe)
+
+    def _attend(
+        self, policy: BalancePolicy | None, now: float, blocked: Blocked | None
+    ) -> Endpoint | None:
+        """Look at the endpoints that are due, until there is one that a call should look after."""
+        looks = self._looks
+        found: Endpoint | None = None
+        while looks and looks[0][0] <= now and found is None:
+            at, _, endpoint = heappop(looks)
+            if at != endpoint.due:
+                continue  # put off, or looked at since
+            endpoint.due = inf
+            until = endpoint.ejected_until
+            if endpoint.draining:
+                continue
+            if until is not None and now < until:
+                self._look(endpoint, until)
+                continue
+            if until is not None:
+                self._change(endpoint, ejected_until=None)
+                endpoint.trial_since = now
+                self._rebuild()
+            # The other ways to pick do not avoid anybody, so nobody needs a call to come back.
+            if policy is not None and policy.policy == "p2c":
+                found = self._examine(endpoint, policy, now, blocked)
+        self._next_look = looks[0][0] if looks else inf
+        return found
+
+    def _examine(
+        self, endpoint: Endpoint, policy: BalancePolicy, now: float, blocked: Blocked | None
+    ) -> Endpoint | None:
+        """The endpoint, if a call should be sent there to see how it is; and when to look again."""
+        wait = None if blocked is None else blocked(endpoint)
+        if wait is not None:
+            endpoint.trial_since = min(endpoint.trial_since, now + wait)
+            self._look(endpoint, now + wait)
+            return None
+        idle = policy.idle_probe
+        if endpoint.trial_since > now:
+            if idle is None or endpoint.rtt(now, policy.decay, policy.initial_rtt) <= (
+                policy.initial_rtt
+            ):
+                return None
+            if now < endpoint.picked + idle:
+                self._look(endpoint, endpoint.picked + idle)
+                return None
+        self._look(endpoint, now + (idle or policy.decay))
+        if endpoint.pending or endpoint.connecting or not endpoint.healthy:
+            return None
+        endpoint.trial_since = min(endpoint.trial_since, now)
+        return endpoint
+
+    def _sweep(self, policy: OutlierEjectionPolicy, now: float) -> None:
+        """Eject the outliers of the interval that is over, and begin the next."""
+        first = self._next_sweep == -inf
+        self._next_sweep = now + policy.interval
+        if first:
+            return
+        members = self._snapshot.members
+        tallies = [Tally(e, e.succeeded, e.failed) for e in members if e.ejected_until is None]
+        found = outliers(policy, tallies, ejected=len(members) - len(tallies))
+        for endpoint in found:
+            endpoint.ejections += 1
+            until = now + ejection_time(policy, endpoint.ejections)
+            self._change(endpoint, ejected_until=until)
+            self._look(endpoint, until)
+        for endpoint in members:
+            endpoint.succeeded = endpoint.failed = 0
+            if endpoint.ejected_until is None and endpoint.ejections:
+                endpoint.ejections -= 1
+        if found:
+            self._rebuild()
+
+    def _look(self, endpoint: Endpoint, at: float) -> None:
+        """Have an endpoint looked at, unless it is looked at before that anyhow."""
+        if at >= endpoint.due or endpoint.draining:
+            return
+        endpoint.due = at
+        self._number += 1  # two that are due at the same time need not be compared
+        heappush(self._looks, (at, self._number, endpoint))
+        self._next_look = min(self._next_look, at)
+
+    def _change(self, endpoint: Endpoint, **facts: object) -> None:
+        before = endpoint.state
+        for name, value in facts.items():
+            setattr(endpoint, name, value)
+        if endpoint.state is not before:
+            self._moves.append(Move(endpoint, before, endpoint.state))
+
+    def _rebuild(self) -> None:
+        self._snapshot = Snapshot.of(tuple(self._members.values()), self._threshold)
+        self._usable = None
+
+    def _let_go(self, endpoint: Endpoint) -> None:
+        if endpoint.pending == 0 and endpoint in self._leaving:
+            self._leaving.discard(endpoint)
+            if self.released is not None:
+                self.released(endpoint)
+
+    def __repr__(self) -> str:
+        usable, members = len(self._snapshot.usable), len(self._snapshot.members)
+        panic = " panic" if self._snapshot.panic else ""
+        return f"<EndpointPool {usable}/{members} usable{panic}>"
+
+
+def _addresses(source: Source) -> dict[str, Address]:
+    found: dict[str, Address] = {}
+    for given in source:
+        address = Address(given, given) if isinstance(given, str) else given
+        if not isinstance(address, Address) or not address.url.startswith(("http://", "https://")):
+            msg = (
+                f"EndpointPool got the endpoint {given!r}; it must be a URL with a scheme, such as "
+                "'http://127.0.0.1:8080', or an Address"
+            )
+            raise ConfigError(msg)
+        if address.key in found:
+            msg = f"EndpointPool got the endpoint {address.key!r} twice; each must be there once"
+            raise ConfigError(msg)
+        found[address.key] = address
+    return found
+
+
+def _is(endpoint: Endpoint, address: Address) -> bool:
+    same_target = address.target is None or endpoint.target == address.target
+    return endpoint.url == address.url.rstrip("/") and same_target
+
+
+def _same(leaving: Iterable[Endpoint], address: Address) -> Endpoint | None:
+    for endpoint in leaving:
+        if endpoint.key == address.key and _is(endpoint, address):
+            return endpoint
+    return None
