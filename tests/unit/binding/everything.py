@@ -40,7 +40,7 @@ class Everything(Protocol):
         by_number: int | None = None,
         by_point: Point | None = None,
         *,
-        colors: Sequence[Color] = ...,  # type: ignore[assignment]  # as in a stub
+        colors: Sequence[Color] = ...,  # as in a stub: the default of the .proto
         places: dict[int, Point] | None = None,
     ) -> AllRequest:
         """Send back what arrived."""
@@ -74,20 +74,20 @@ class Recorder:
 
     async def all(  # noqa: PLR0917  # one of each
         self,
-        text: str,
-        data: bytes,
-        flag: bool,
-        small: int,
-        large: int,
-        real: float,
-        short_real: float,
-        color: Color,
-        point: Point | None,
-        words: Sequence[str],
-        points: list[Point] | None,
-        counts: Mapping[str, int] | None,
-        maybe_text: str | None,
-        maybe_number: int | None,
+        text: str = "",
+        data: bytes = b"",
+        flag: bool = False,
+        small: int = 0,
+        large: int = 0,
+        real: float = 0.0,
+        short_real: float = 0.0,
+        color: Color = Color.UNSPECIFIED,
+        point: Point | None = None,
+        words: Sequence[str] = (),
+        points: list[Point] | None = None,
+        counts: Mapping[str, int] | None = None,
+        maybe_text: str | None = None,
+        maybe_number: int | None = None,
         maybe_color: Color | None = Color.BLUE,
         by_name: str | None = None,
         by_number: int | None = None,

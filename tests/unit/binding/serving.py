@@ -1,6 +1,6 @@
 """A plugin called through all but a socket: facade, generated client, application, adapter."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -45,7 +45,7 @@ class Connection:
 @asynccontextmanager
 async def serving(
     bound: BoundPlugin, *, interceptors: Sequence[Any] = (), codec: Codec | None = None
-) -> AsyncIterator[Connection]:
+) -> AsyncGenerator[Connection]:
     mux = Mux(interceptors)
     bound.register(mux)
     [application] = mux.mounted
@@ -56,6 +56,6 @@ async def serving(
 @asynccontextmanager
 async def dispensed(
     plugin: ConnectPlugin[T], impl: T, *, codec: Codec | None = None
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T]:
     async with serving(plugin.bind(impl), codec=codec) as connection:
         yield plugin.new_client(connection)

@@ -108,7 +108,8 @@ def test_a_missing_method_is_told_with_the_nearest() -> None:
 
 
 def test_a_parameter_of_another_name() -> None:
-    async def split(self: Any, test: str) -> list[str]: ...
+    async def split(self: Any, test: str) -> list[str]:
+        return []
 
     error = refused(with_method("split", split))
     assert [d.where for d in error.differences] == [
@@ -119,7 +120,8 @@ def test_a_parameter_of_another_name() -> None:
 
 
 def test_a_parameter_that_nobody_would_give() -> None:
-    async def split(self: Any, text: str, limit: int) -> list[str]: ...
+    async def split(self: Any, text: str, limit: int) -> list[str]:
+        return []
 
     said = only_difference("split", split)
     assert "parameter 'limit': is not in the interface" in said
@@ -127,13 +129,15 @@ def test_a_parameter_that_nobody_would_give() -> None:
 
 
 def test_a_positional_only_parameter() -> None:
-    async def split(self: Any, text: str, /) -> list[str]: ...
+    async def split(self: Any, text: str, /) -> list[str]:
+        return []
 
     assert "Remove the `/`: it is passed by name." in only_difference("split", split)
 
 
 def test_a_parameter_of_another_type() -> None:
-    async def split(self: Any, text: bytes) -> list[str]: ...
+    async def split(self: Any, text: bytes) -> list[str]:
+        return []
 
     said = only_difference("split", split)
     assert "is annotated `bytes`" in said
@@ -142,8 +146,9 @@ def test_a_parameter_of_another_type() -> None:
 
 @pytest.mark.parametrize("result", [bytes, list[int], dict[str, str], None, str], ids=str)
 def test_a_result_of_another_type(result: Any) -> None:
-    async def split(self: Any, text: str) -> result: ...
+    async def split(self: Any, text: str) -> Any: ...
 
+    split.__annotations__["return"] = result
     said = only_difference("split", split)
     assert "returns `" in said
     assert "Write `async def split(self, text: str) -> list[str]`." in said
@@ -153,7 +158,8 @@ def test_a_synchronous_generator_and_a_coroutine_where_a_stream_is_due() -> None
     def sync_tell(self: Any, words: list[str]) -> Iterator[str]:
         yield from words
 
-    async def awaited_tell(self: Any, words: list[str]) -> AsyncIterator[str]: ...
+    async def awaited_tell(self: Any, words: list[str]) -> AsyncIterator[str]:
+        return Right().tell(words)
 
     assert "is a synchronous generator" in only_difference("tell", sync_tell)
     said = only_difference("tell", awaited_tell)
@@ -178,7 +184,8 @@ def test_a_stream_of_another_type() -> None:
 
 
 def test_a_stream_handler_without_its_stream() -> None:
-    async def collect(self: Any) -> list[str]: ...
+    async def collect(self: Any) -> list[str]:
+        return []
 
     assert "is `()`" in only_difference("collect", collect)
 
@@ -222,12 +229,12 @@ class Decorated(Right):
 
 class Objects(Right):
     def __init__(self) -> None:
-        self.split = Splitter()  # type: ignore[method-assign,assignment]
+        self.split = Splitter()  # type: ignore[method-assign]
 
 
 class Partials(Right):
     def __init__(self) -> None:
-        self.split = functools.partial(split_with, " ")  # type: ignore[method-assign,assignment]
+        self.split = functools.partial(split_with, " ")  # type: ignore[method-assign]
 
 
 class Plain(Right):
@@ -239,10 +246,12 @@ class Plain(Right):
 
 
 class Free(Right):
-    async def split(self, **arguments: Any) -> Any:
+    async def split(self, **arguments: Any) -> Any:  # type: ignore[override]
         return arguments["text"].split()
 
-    async def collect(self, *arguments: Any) -> Any:
+    async def collect(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, *arguments: Any
+    ) -> Any:
         return [text async for text in arguments[0]]
 
     async def find(self, text: Any = None, more: int = 1, *rest: Any) -> Any:
@@ -255,7 +264,9 @@ class Static(Right):
         return text.split()
 
     @classmethod
-    async def find(cls, text: str | None = None) -> str | None:
+    async def find(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, text: str | None = None
+    ) -> str | None:
         return text
 
 
@@ -303,31 +314,35 @@ class Wrong(Recorder):
     async def pair(self) -> Any:
         return self.result
 
-    async def tell(self, words: list[str]) -> Any:
+    async def tell(self, words: list[str]) -> AsyncIterator[Any]:
         yield self.result
 
-    async def all(self, **_: Any) -> Any:
+    async def all(self, **_: Any) -> Any:  # type: ignore[override]
         return self.result
 
     def chat(self, texts: Any) -> Any:
         return self.result
 
 
+def wrong(result: Any) -> Any:
+    return Wrong(result)
+
+
 @pytest.mark.parametrize(
-    ("name", "arguments", "result", "said"),
+    ("name", "result", "said"),
     [
-        ("split", [], "ab", "Wrong.split(): its result must be an iterable of str, not str"),
-        ("split", [], [1], "Wrong.split(): its result must be str, not int (element 0)"),
-        ("split", [], None, "Wrong.split(): its result must be an iterable of str, not None"),
-        ("pair", [], Point(), "Wrong.pair(): its result must be Two, not Point"),
-        ("pair", [], None, "Wrong.pair(): its result must be Two, not None"),
-        ("all", [], Two(), "Wrong.all(): its result must be AllRequest, not Two"),
+        ("split", "ab", "Wrong.split(): its result must be an iterable of str, not str"),
+        ("split", [1], "Wrong.split(): its result must be str, not int (element 0)"),
+        ("split", None, "Wrong.split(): its result must be an iterable of str, not None"),
+        ("pair", Point(), "Wrong.pair(): its result must be Two, not Point"),
+        ("pair", None, "Wrong.pair(): its result must be Two, not None"),
+        ("all", Two(), "Wrong.all(): its result must be AllRequest, not Two"),
     ],
 )
 async def test_a_result_of_the_wrong_type_is_told_on_the_server(
-    name: str, arguments: list[Any], result: Any, said: str
+    name: str, result: Any, said: str
 ) -> None:
-    service = everything.bind(Wrong(result)).service
+    service = everything.bind(wrong(result)).service
     requests = {"split": MaybeText(), "pair": None, "all": AllRequest()}
     with pytest.raises(TypeError) as caught:
         await getattr(service, name)(requests[name], None)
@@ -335,7 +350,7 @@ async def test_a_result_of_the_wrong_type_is_told_on_the_server(
 
 
 async def test_an_item_of_the_wrong_type_is_told_on_the_server() -> None:
-    stream = everything.bind(Wrong(3)).service.tell(AllRequest(), None)
+    stream = everything.bind(wrong(3)).service.tell(AllRequest(), None)
     with pytest.raises(TypeError, match=r"Wrong.tell\(\): its result must be str, not int"):
         await anext(stream)
 
@@ -344,7 +359,7 @@ async def test_what_is_no_stream_is_told_on_the_server() -> None:
     async def chat() -> None: ...
 
     for result in (3, chat()):
-        stream = everything.bind(Wrong(result)).service.chat(_two(), None)
+        stream = everything.bind(wrong(result)).service.chat(_two(), None)
         with pytest.raises(
             TypeError, match=r"Wrong.chat\(\): its result must be an async iterator"
         ):

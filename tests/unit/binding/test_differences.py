@@ -13,6 +13,7 @@ from connectplugin.plugin import ConnectPlugin
 from connectplugin_interceptors.errors import ConfigError
 from tests.gen.shapes.v1.shapes_connect import ShapeService
 from tests.gen.shapes.v1.shapes_pb import Choice, MaybeText, Point, Two
+from tests.unit.binding.making import interface
 
 
 def refused(interface: Any) -> PluginDefinitionError:
@@ -145,10 +146,8 @@ def test_a_stream_declared_async_is_told_to_drop_it() -> None:
 
 @pytest.mark.parametrize("annotation", [list[str], str, Iterator[str], None])
 def test_a_stream_declared_as_something_else(annotation: Any) -> None:
-    class Wrong(Protocol):
-        def tell(self, words: list[str]) -> annotation: ...
-
-    assert "Write `def tell(self, words) -> AsyncIterator[str]`." in only_difference(Wrong)
+    wrong = interface("def tell(self, words: list[str]) -> A: ...", A=annotation)
+    assert "Write `def tell(self, words) -> AsyncIterator[str]`." in only_difference(wrong)
 
 
 def test_one_message_declared_as_a_stream() -> None:
@@ -192,10 +191,7 @@ class OwnColor(IntEnum):
     ids=str,
 )
 def test_a_parameter_of_another_type(field: str, annotation: Any, right: str) -> None:
-    namespace: dict[str, Any] = {"A": annotation}
-    source = f"async def all(self, {field}: A) -> None: ..."
-    exec(source, namespace)  # noqa: S102
-    wrong: Any = type(Protocol)("Wrong", (Protocol,), {"all": namespace["all"]})
+    wrong = interface(f"async def all(self, {field}: A) -> None: ...", A=annotation)
     said = only_difference(wrong)
     assert f"all(): parameter '{field}': is annotated" in said
     assert f"shapes.v1.AllRequest has `{right}`" in said
@@ -223,10 +219,7 @@ def test_none_where_it_cannot_be_told_from_zero() -> None:
     ],
 )
 def test_a_default_that_cannot_be_sent(declaration: str, why: str) -> None:
-    namespace: dict[str, Any] = {}
-    exec(f"async def all(self, {declaration}) -> None: ...", namespace)  # noqa: S102
-    wrong: Any = type(Protocol)("Wrong", (Protocol,), {"all": namespace["all"]})
-    said = only_difference(wrong)
+    said = only_difference(interface(f"async def all(self, {declaration}) -> None: ..."))
     assert "has the default" in said
     assert why in said
     assert "`= ...` for the one of the .proto" in said
@@ -264,10 +257,7 @@ def test_a_result_that_says_none_where_the_field_is_never_none() -> None:
 
 
 def test_a_method_without_return_annotation() -> None:
-    class Wrong(Protocol):
-        async def split(self, text: str): ...  # type: ignore[no-untyped-def]  # noqa: ANN202
-
-    said = only_difference(Wrong)
+    said = only_difference(interface("async def split(self, text: str): ..."))
     assert "has no return annotation" in said
     assert "Write `async def split(self, text) -> list[str]`." in said
 
@@ -285,11 +275,10 @@ def test_a_method_without_return_annotation() -> None:
     ],
 )
 def test_what_a_stream_of_requests_is_not(declaration: str, found: str) -> None:
-    namespace: dict[str, Any] = {"AsyncIterable": AsyncIterable, "Iterator": Iterator}
-    exec(f"async def collect(self, {declaration}) -> list[str]: ...", namespace)  # noqa: S102
-    wrong: Any = type(Protocol)("Wrong", (Protocol,), {"collect": namespace["collect"]})
-    said = only_difference(wrong)
-    assert found in said
+    method = f"async def collect(self, {declaration}) -> list[str]: ..."
+    assert found in only_difference(
+        interface(method, AsyncIterable=AsyncIterable, Iterator=Iterator)
+    )
 
 
 def test_members_that_are_no_methods() -> None:
@@ -316,10 +305,8 @@ def test_members_that_are_no_methods() -> None:
 
 
 def test_a_method_without_self() -> None:
-    class Wrong(Protocol):
-        async def nothing() -> None: ...  # type: ignore[misc]  # pyright: ignore[reportSelfClsParameterName]
-
-    assert "takes no self" in only_difference(Wrong)
+    wrong = interface("async def nothing() -> None: ...")
+    assert "takes no self" in only_difference(wrong)
 
 
 def test_an_interface_without_methods() -> None:

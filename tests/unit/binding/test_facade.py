@@ -312,7 +312,8 @@ async def test_a_cancelled_stream_ends_with_the_cancellation() -> None:
 async def test_leaving_a_bidi_stream_closes_both_directions() -> None:
     async with dispensed(everything, recorder := Recorder()) as plugin:
         requests = Items("a", "b", "c")
-        async with aclosing(plugin.chat(requests)) as answers:  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+        stream: Any = plugin.chat(requests)
+        async with aclosing(stream) as answers:
             assert await anext(answers) == "A"
     assert requests.closed == 1
     assert recorder.closed == ["chat"]

@@ -41,13 +41,14 @@ from tests.gen.shapes.v1.shapes_pb import (
     Two,
     Words,
 )
+from tests.unit.binding.making import interface
 
 UserId = NewType("UserId", str)
 T = TypeVar("T")
 
 
-def matched(interface: Any) -> Match:
-    matches = match_interface(interface, read_schema(ShapeService))
+def matched(protocol: Any) -> Match:
+    matches = match_interface(protocol, read_schema(ShapeService))
     [match] = matches.values()
     return match
 
@@ -55,9 +56,8 @@ def matched(interface: Any) -> Match:
 def declared(name: str, parameters: str, result: Any, **types: Any) -> Match:
     """The match of an interface with one method, `async def` unless its name is a stream's."""
     prefix = "def" if name in {"tell", "chat", "draw"} else "async def"
-    namespace: dict[str, Any] = {**globals(), **types, "R": result}
-    exec(f"{prefix} {name}(self, {parameters}) -> R: ...", namespace)  # noqa: S102
-    return matched(type(Protocol)("I", (Protocol,), {name: namespace[name]}))
+    names = {**globals(), **types, "R": result}
+    return matched(interface(f"{prefix} {name}(self, {parameters}) -> R: ...", **names))
 
 
 def chosen(value: Value) -> str:
@@ -115,15 +115,16 @@ def test_what_is_returned(name: str, result: Any, expected: str) -> None:
     assert chosen(declared(name, "", result).response) == expected
 
 
-@pytest.mark.parametrize("stream", [AsyncIterator, AsyncIterable, AsyncGenerator])
+@pytest.mark.parametrize(
+    "stream", ["AsyncIterator[A]", "AsyncIterable[A]", "AsyncGenerator[A, None]"]
+)
 @pytest.mark.parametrize(
     ("item", "expected"),
     [(MaybeText, "message"), (str, "text"), (str | None, "text or None"), (None, "dropped")],
     ids=str,
 )
-def test_what_a_stream_yields(stream: Any, item: Any, expected: str) -> None:
-    arguments = (item, None) if stream is AsyncGenerator else item
-    assert chosen(declared("tell", "words: list[str]", stream[arguments]).response) == expected
+def test_what_a_stream_yields(stream: str, item: Any, expected: str) -> None:
+    assert chosen(declared("tell", "words: list[str]", stream, A=item).response) == expected
 
 
 def test_a_bare_stream_yields_messages() -> None:
@@ -132,10 +133,7 @@ def test_a_bare_stream_yields_messages() -> None:
 
 @pytest.mark.parametrize("wrapper", [Awaitable[str], Coroutine[Any, Any, str]], ids=str)
 def test_a_plain_function_that_returns_an_awaitable(wrapper: Any) -> None:
-    class Names(Protocol):
-        def pair(self) -> wrapper: ...
-
-    assert chosen(matched(Names).response) == "name"
+    assert chosen(matched(interface("def pair(self) -> R: ...", R=wrapper)).response) == "name"
 
 
 class Level(IntEnum):
@@ -259,8 +257,8 @@ def test_a_generic_interface_is_matched_as_far_as_it_can_be_read() -> None:
         async def pair(self) -> T: ...
         async def split(self, text: str) -> list[T]: ...
 
-    for interface in (Box, Box[str]):
-        matches = match_interface(interface, read_schema(ShapeService))
+    for box in (Box, Box[str]):
+        matches = match_interface(box, read_schema(ShapeService))
         assert chosen(matches["pair"].response) == "message"
         assert chosen(matches["split"].response) == "words"
 

@@ -14,6 +14,7 @@ from connectplugin.plugin import ConnectPlugin
 from connectplugin_interceptors.options import call_options
 from tests.gen.pynames.v1.pynames_connect import NameService
 from tests.gen.pynames.v1.pynames_pb import None_, Request, Response
+from tests.unit.binding.making import interface
 from tests.unit.binding.serving import dispensed
 
 
@@ -127,9 +128,7 @@ class _Nowhere:
     ],
 )
 def test_a_method_that_breaks_the_rule_is_told_the_name_expected(written: str, meant: str) -> None:
-    async def method(self: Any) -> None: ...
-
-    wrong: Any = type(Protocol)("Wrong", (Protocol,), {written: method})
+    wrong = interface(f"async def {written}(self) -> None: ...")
     with pytest.raises(PluginDefinitionError) as caught:
         ConnectPlugin("names", wrong, service=NameService)
     [difference] = caught.value.differences
@@ -149,9 +148,7 @@ def test_a_method_that_breaks_the_rule_is_told_the_name_expected(written: str, m
 def test_a_parameter_that_breaks_the_rule_is_told_the_name_expected(
     written: str, meant: str
 ) -> None:
-    namespace: dict[str, Any] = {}
-    exec(f"async def import_(self, {written}: str) -> None: ...", namespace)  # noqa: S102
-    wrong: Any = type(Protocol)("Wrong", (Protocol,), {"import_": namespace["import_"]})
+    wrong = interface(f"async def import_(self, {written}: str) -> None: ...")
     with pytest.raises(PluginDefinitionError) as caught:
         ConnectPlugin("names", wrong, service=NameService)
     [difference] = caught.value.differences
