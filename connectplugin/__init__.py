@@ -15,6 +15,8 @@ from connectplugin.server import Server, serve
 from connectplugin.serving.app import create_app
 from connectplugin_interceptors import (
     BulkheadPolicy,
+    CircuitBreakerPolicy,
+    CircuitOpenError,
     ClientStack,
     ConfigError,
     DeadlineExceededError,
@@ -37,6 +39,8 @@ from connectplugin_interceptors import (
 __all__ = (
     "BoundPlugin",
     "BulkheadPolicy",
+    "CircuitBreakerPolicy",
+    "CircuitOpenError",
     "Client",
     "ClientConfig",
     "ClientStack",

@@ -1,20 +1,19 @@
 """Who may try the connection next, of all the calls that wait for one.
 
-All waiting calls of a client share one pace, so that a thousand of them knock as often as one.
-What if a try never ends? Then nothing failed, and the next one may go soon: a slow answer to the
-first call must not hold the others. What if the news comes late, or twice? `unreachable` only ever
-moves the next try later by one interval, and the next success clears it.
+All waiting calls of a client share one pace, so that a thousand of them knock as often as one. The
+first that reaches something opens the gate for all.
+
+What if a try never ends, or its caller is cancelled? The next turn comes all the same: a turn is
+not a lock. What if the news comes late, or twice? `unreachable` closes a gate that is open, and
+delays nobody further; `reachable` opens it, whoever says so.
 """
 
 from typing import Final
 
 SHORTEST_INTERVAL: Final = 0.05
-"""Seconds between a failed try and the next; doubles with each failure."""
+"""Seconds from a failure to the first turn; doubles with each turn."""
 
 LONGEST_INTERVAL: Final = 0.25
-
-SPREAD: Final = 0.01
-"""Seconds between tries of which none has failed yet."""
 
 MOST_WAITING: Final = 1_000
 """Calls that may wait, per client; more are refused."""
@@ -23,12 +22,13 @@ MOST_WAITING: Final = 1_000
 class ReadyGate:
     """The pace of tries, and the count of those who wait."""
 
-    __slots__ = ("_failures", "_next_try", "waiting")
+    __slots__ = ("_interval", "_next_turn", "open", "waiting")
 
     def __init__(self) -> None:
+        self.open = True
         self.waiting = 0
-        self._failures = 0
-        self._next_try = 0.0
+        self._interval = SHORTEST_INTERVAL
+        self._next_turn = 0.0
 
     def join(self) -> bool:
         """Take a place among the waiting; False if there is none. Pair it with `leave`."""
@@ -43,22 +43,24 @@ class ReadyGate:
 
     def turn(self, now: float) -> float:
         """0 if it is this caller's turn to try, who then must; else the seconds to wait."""
-        if now < self._next_try:
-            return self._next_try - now
-        self._next_try = now + SPREAD
+        if self.open:
+            return 0.0
+        if now < self._next_turn:
+            return self._next_turn - now
+        self._interval = min(self._interval * 2.0, LONGEST_INTERVAL)
+        self._next_turn = now + self._interval
         return 0.0
 
     def unreachable(self, now: float) -> None:
         """A try has failed."""
-        interval = min(SHORTEST_INTERVAL * 2.0 ** min(self._failures, 16), LONGEST_INTERVAL)
-        self._failures += 1
-        self._next_try = max(self._next_try, now + interval)
+        if self.open:
+            self.open = False
+            self._interval = SHORTEST_INTERVAL
+            self._next_turn = now + SHORTEST_INTERVAL
 
     def reachable(self) -> None:
         """A try has reached something."""
-        if self._failures:
-            self._failures = 0
-            self._next_try = 0.0
+        self.open = True
 
     def __repr__(self) -> str:
-        return f"<ReadyGate waiting={self.waiting} failures={self._failures}>"
+        return f"<ReadyGate {'open' if self.open else 'closed'} waiting={self.waiting}>"
