@@ -225,6 +225,8 @@ class _Connection:
                 total=config.handshake_timeout, attempt=config.handshake_timeout
             ),
             retry_policy=RetryPolicy(idempotent=True),
+            # One call, which waits for the plugin at a pace of its own: there is nobody to spare.
+            circuit_breaker=None,
             wait_for_ready=config.client_stack().wait_for_ready,
         )
         self.session.use(

@@ -11,6 +11,7 @@ from connectplugin.address import check_url
 from connectplugin.plugin import Plugin, PluginSet, versioned_plugin_sets
 from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
@@ -27,6 +28,7 @@ IN_PROCESS_URL: Final = "http://in-process"
 # Told from a caller's own policy by identity, since an equal one was named all the same.
 _DEADLINE: Final = DeadlinePolicy()
 _RETRY: Final = RetryPolicy()
+_BREAKER: Final = CircuitBreakerPolicy()
 
 _DEFAULT_APP_VERSION: Final = 1
 
@@ -45,6 +47,7 @@ class ClientConfig:
             that both sides have is used.
         deadline: See `DeadlinePolicy`.
         retry_policy: See `RetryPolicy`.
+        circuit_breaker: See `CircuitBreakerPolicy`.
         wait_for_ready: Whether calls, and the first handshake, wait until the plugin can be
             reached. By default False.
         stack: The whole chain at once, instead of single policies.
@@ -75,6 +78,7 @@ class ClientConfig:
     versioned_plugins: Mapping[int, Iterable[Plugin]] | None = None
     deadline: DeadlinePolicy | None = _DEADLINE
     retry_policy: RetryPolicy | None = _RETRY
+    circuit_breaker: CircuitBreakerPolicy | None = _BREAKER
     wait_for_ready: bool | None = None
     stack: ClientStack | None = None
     interceptors: Sequence[object] = ()
@@ -150,7 +154,11 @@ class ClientConfig:
         if self.stack is not None:
             named = [
                 name
-                for name, default in (("deadline", _DEADLINE), ("retry_policy", _RETRY))
+                for name, default in (
+                    ("deadline", _DEADLINE),
+                    ("retry_policy", _RETRY),
+                    ("circuit_breaker", _BREAKER),
+                )
                 if getattr(self, name) is not default
             ]
             if self.wait_for_ready is not None:
@@ -171,6 +179,7 @@ class ClientConfig:
         stack = self.stack or ClientStack(
             deadline=self.deadline,
             retry_policy=self.retry_policy,
+            circuit_breaker=self.circuit_breaker,
             wait_for_ready=bool(self.wait_for_ready),
         )
         if not self.interceptors:

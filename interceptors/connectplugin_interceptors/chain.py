@@ -117,16 +117,15 @@ def check_settings(settings: Settings, where: str) -> None:
     deadline, breaker = settings.deadline, settings.circuit_breaker
     if deadline is None or deadline.attempt is None or breaker is None:
         return
-    for field, why in (
-        ("window", "an attempt that hangs would be forgotten before the next is counted"),
-        ("lease", "the place of a probe would be given to another while it is still out"),
-    ):
-        seconds: float = getattr(breaker, field)
-        if seconds < deadline.attempt:
-            msg = (
-                f"{where}: circuit_breaker.{field} is {seconds!r}, below deadline.attempt "
-                f"({deadline.attempt!r}): {why}; make it >= {deadline.attempt!r}, as in "
-                f"circuit_breaker=CircuitBreakerPolicy({field}={deadline.attempt!r}), or lower "
-                "deadline.attempt"
-            )
-            raise ConfigError(msg)
+    attempt = deadline.attempt
+    short = [field for field in ("window", "lease") if getattr(breaker, field) < attempt]
+    if short:
+        told = " and ".join(f"circuit_breaker.{field}" for field in short)
+        right = ", ".join(f"{field}={attempt!r}" for field in short)
+        msg = (
+            f"{where}: {told} must not be below deadline.attempt, which is {attempt!r}: attempts "
+            "that hang would be forgotten before they are counted, and the place of a probe given "
+            f"away while it is out; set circuit_breaker=CircuitBreakerPolicy({right}), or lower "
+            "deadline.attempt"
+        )
+        raise ConfigError(msg)
