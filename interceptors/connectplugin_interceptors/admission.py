@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 from connectplugin_interceptors.call import CallContext, Ctx, context_of
 from connectplugin_interceptors.foreign import Link
-from connectplugin_interceptors.outcome import Outcome, Verdict, classify
+from connectplugin_interceptors.outcome import Outcome, Verdict, classify, noted_verdict
 from connectplugin_interceptors.shapes import Stream, Unary, closing
 
 P = TypeVar("P")
@@ -75,8 +75,12 @@ class Admission(Link, ABC, Generic[P]):
 
 
 def verdict_of(ctx: CallContext, error: BaseException) -> Verdict:
-    """What an error of this attempt means; classified once, where the attempt has failed."""
-    verdict = ctx.attempt.verdict
+    """What an error means; classified once, where its attempt has failed.
+
+    Asked of the error and not of the context, which at the scope of a call is that of the first
+    attempt for ever.
+    """
+    verdict = noted_verdict(error)
     if verdict is not None:
         return verdict
     return classify(error, ctx.attempt if ctx.call.observed else None)

@@ -8,12 +8,13 @@ where an async generator would leak it into the code that consumes the stream.
 import enum
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from connectrpc.code import Code
 from connectrpc.method import MethodInfo
 from connectrpc.request import Headers, RequestContext
 
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.errors import Delivery
-from connectplugin_interceptors.outcome import classify
+from connectplugin_interceptors.outcome import Cause, Outcome, Verdict, classify, note_verdict
 from connectplugin_interceptors.wire import (
     ATTEMPTS_HEADER,
     CONNECT_TIMEOUT_HEADER,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from pyqwest import Headers as HTTPHeaders
 
     from connectplugin_interceptors.balance.endpoint import Endpoint
-    from connectplugin_interceptors.outcome import Verdict
     from connectplugin_interceptors.policies import Plan
     from connectplugin_interceptors.pushback import Pushback
 
@@ -130,6 +130,8 @@ class Call:
         delivery: The worst of the attempts that have failed; None while none has.
         tried: Whether any attempt was on its way to the transport.
         observed: Whether a `TapTransport` sees the attempts.
+        request_error: What the caller's own stream of requests has raised: the call raises the
+            same, untouched.
         visited: The endpoints that attempts were sent to, or are on their way to.
     """
 
@@ -142,6 +144,7 @@ class Call:
         "name",
         "observed",
         "plan",
+        "request_error",
         "settings",
         "started",
         "tried",
@@ -170,6 +173,7 @@ class Call:
         self.attempts = 1
         self.delivery: Delivery | None = None
         self.tried = False
+        self.request_error: BaseException | None = None
         self.visited: tuple[Endpoint, ...] = ()
 
     @property
@@ -191,10 +195,17 @@ class Call:
         """Seconds left of the deadline; None if there is none."""
         return None if self.deadline is None else self.deadline - now
 
-    def failed(self, attempt: Attempt, error: BaseException) -> "Verdict":
+    def failed(self, attempt: Attempt, error: BaseException) -> Verdict:
         """Take down that an attempt has failed, and say what it means."""
-        verdict = classify(error, attempt if self.observed else None)
+        if error is self.request_error:
+            # Whatever it is, even another call's error: it is nothing that the peer did.
+            entered = attempt.entered or not self.observed
+            sent = Delivery.MAYBE if entered else Delivery.NOT_SENT
+            verdict = Verdict(Cause.BUG, Outcome.NEUTRAL, sent, Code.UNKNOWN)
+        else:
+            verdict = classify(error, attempt if self.observed else None)
         attempt.verdict = verdict
+        note_verdict(error, verdict)
         known = self.delivery
         self.delivery = verdict.delivery if known is None else known.worst(verdict.delivery)
         return verdict

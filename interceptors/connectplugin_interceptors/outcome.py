@@ -13,7 +13,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from pyqwest import ReadError, RemoteProtocolError, StreamError, StreamErrorCode, WriteError
 
-from connectplugin_interceptors.errors import Delivery, RejectedError
+from connectplugin_interceptors.errors import DeadlineExceededError, Delivery, RejectedError
 from connectplugin_interceptors.wire import NACK_HEADER
 
 
@@ -134,6 +134,20 @@ _FIXED = {
 }
 
 
+_NOTED = "_connectplugin_verdict"
+
+
+def note_verdict(error: BaseException, verdict: Verdict) -> None:
+    """Write onto an error what it means, where everything that tells is still known."""
+    error.__dict__[_NOTED] = verdict
+
+
+def noted_verdict(error: BaseException) -> Verdict | None:
+    """What an error was found to mean when its attempt failed; None for one of another origin."""
+    noted: Verdict | None = error.__dict__.get(_NOTED)
+    return noted
+
+
 def _verdict(cause: Cause, code: Code) -> Verdict:
     outcome, delivery = _FIXED[cause]
     return Verdict(cause, outcome, delivery, code)
@@ -159,6 +173,8 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
     code = error.code
     if isinstance(error, RejectedError):
         return _verdict(Cause.REJECTED, code)
+    if isinstance(error, DeadlineExceededError):
+        return Verdict(Cause.DEADLINE, Outcome.FAILURE, error.delivery, code)
     if seen is not None and seen.response_header(NACK_HEADER) is not None:
         return _verdict(Cause.REFUSED, code)
     cause = error.__cause__

@@ -19,7 +19,7 @@ from connectplugin_interceptors.errors import (
 from connectplugin_interceptors.events import CallEnded, Emit
 from connectplugin_interceptors.inbound import inherited_deadline
 from connectplugin_interceptors.options import marked
-from connectplugin_interceptors.outcome import Outcome, classify
+from connectplugin_interceptors.outcome import Outcome, Verdict, classify, noted_verdict
 from connectplugin_interceptors.policies import PolicyTable
 from connectplugin_interceptors.shapes import Stream, Unary, closing
 
@@ -87,23 +87,26 @@ class CallScope:
     def _failed(self, call: Call, error: Exception) -> Exception:
         """The error that the caller sees."""
         result = error
-        if isinstance(error, ConnectError):
+        if isinstance(error, ConnectError) and error is not call.request_error:
             known = call.known_delivery
             if error.code is Code.DEADLINE_EXCEEDED and not isinstance(error, RejectedError):
                 result = self._expired(call, error, known)
             note_delivery(result, known)
         if self._emit is not None:
-            self._ended(call, classify(error).outcome, error)
+            self._ended(call, _verdict(error).outcome, error)
         return result
 
-    def _expired(self, call: Call, error: ConnectError, known: Delivery) -> DeadlineExceededError:
+    def _expired(self, call: Call, error: ConnectError, known: Delivery) -> ConnectError:
+        if isinstance(error.__cause__, ConnectionError):
+            # connectrpc calls it a deadline; but the time for connecting is none of the caller's.
+            result = ConnectError(Code.UNAVAILABLE, f"{call.path}: {error.__cause__}")
+            result.__cause__ = error.__cause__
+            return result
         elapsed = self._clock.now() - call.started
         attempts = "1 attempt" if call.attempts == 1 else f"{call.attempts} attempts"
         told = f" ({error.message})" if error.message else ""
         message = f"{call.path}: deadline exceeded after {elapsed:.3f} s and {attempts}{told}"
-        result = DeadlineExceededError(message, delivery=known, details=error.details)
-        result.__cause__ = error
-        return result
+        return DeadlineExceededError(message, delivery=known, details=error.details)
 
     def _ended(self, call: Call, outcome: Outcome, error: BaseException | None = None) -> None:
         if self._emit is None:
@@ -115,7 +118,7 @@ class CallScope:
                 self._clock.now() - call.started,
                 call.attempts,
                 outcome,
-                None if error is None else classify(error).cause,
+                None if error is None else _verdict(error).cause,
                 Delivery.ANSWERED if error is None else call.known_delivery,
             )
         )
@@ -132,7 +135,7 @@ class CallScope:
             failed = self._failed(own.call, error)
             if failed is error:
                 raise
-            raise failed from error
+            raise failed from failed.__cause__ or error
         except BaseException as error:
             self._ended(own.call, Outcome.NEUTRAL, error)
             raise
@@ -170,7 +173,7 @@ class CallScope:
             failed = self._failed(own.call, error)
             if failed is error:
                 raise
-            raise failed from error
+            raise failed from failed.__cause__ or error
         except BaseException as error:
             self._ended(own.call, Outcome.NEUTRAL, error)
             raise
@@ -181,3 +184,9 @@ class CallScope:
 
     def __repr__(self) -> str:
         return f"CallScope({self._name!r})"
+
+
+def _verdict(error: BaseException) -> Verdict:
+    """What an error means: as its attempt was judged, or by itself if it is of no attempt."""
+    noted = noted_verdict(error)
+    return classify(error) if noted is None else noted

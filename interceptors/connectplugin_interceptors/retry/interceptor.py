@@ -111,10 +111,7 @@ class Retry:
     ) -> R:
         """Make attempts of a client-stream call, as long as nothing was sent."""
         own = context_of(ctx)
-        settings = own.call.settings
-        if settings.retry_policy is None and not settings.wait_for_ready:
-            return await call_next(request, own)
-        replay = RequestReplay(request)
+        replay = _replay(own, request)
         progress = _Progress(replay)
         try:
             return await self._repeat(call_next, replay.attempt, own, progress)
@@ -154,10 +151,7 @@ class Retry:
     ) -> AsyncIterator[R]:
         """Make attempts of a bidi call, as long as nothing was sent."""
         own = context_of(ctx)
-        settings = own.call.settings
-        if settings.retry_policy is None and not settings.wait_for_ready:
-            return call_next(request, own)
-        replay = RequestReplay(request)
+        replay = _replay(own, request)
         return self._stream(call_next, replay.attempt, own, replay)
 
     async def _stream(
@@ -214,6 +208,8 @@ class Retry:
     ) -> CallContext:
         """Wait, and return the context of the attempt that follows; or raise the call's error."""
         call, attempt = own.call, own.attempt
+        if call.settings.retry_policy is None and not call.settings.wait_for_ready:
+            raise error
         verdict = verdict_of(own, error)
         if verdict.cause is Cause.REJECTED:
             # A second attempt that is refused here says less than the first one's error.
@@ -307,6 +303,18 @@ class Retry:
 
     def __repr__(self) -> str:
         return f"<Retry {self._gate!r}>"
+
+
+def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
+    """The caller's requests: in the open even if they are sent once only.
+
+    So that what the caller's generator raises is raised by the call, and it is closed at its end.
+    """
+    replay = RequestReplay(request)
+    settings = own.call.settings
+    if settings.retry_policy is None and not settings.wait_for_ready:
+        replay.commit()
+    return replay
 
 
 def _untouched(progress: _Progress) -> bool:
