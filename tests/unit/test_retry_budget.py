@@ -168,6 +168,12 @@ class TestBucketWindow:
         assert window.counts(105.9) == (0, 1)
         assert window.counts(106.0) == (0, 0)
 
+    def test_an_event_at_the_edge_belongs_to_the_bucket_that_begins(self) -> None:
+        window = BucketWindow(width=1.0, buckets=2)
+        window.add(0.0)
+        window.add(1.0)
+        assert window.counts(2.0) == (0, 1)
+
     @pytest.mark.parametrize("start", [-1000.5, 0.0, 1e6 + 0.3])
     def test_the_zero_of_the_clock_means_nothing(self, start: float) -> None:
         window = BucketWindow(width=0.1, buckets=10)

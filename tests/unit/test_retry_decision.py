@@ -383,6 +383,10 @@ class TestTransparentRetry:
         decision = ask(REFUSED_CONNECTION, idempotent=False, untried=True, budget=empty, number=2)
         assert decision == Retry(0.0, AttemptKind.TRANSPARENT)
 
+    def test_the_smallest_deadline_that_the_wire_knows_is_enough(self) -> None:
+        decision = ask(REFUSED_CONNECTION, untried=True, remaining=0.001)
+        assert decision == Retry(0.0, AttemptKind.TRANSPARENT)
+
     def test_with_no_other_endpoint_it_is_an_ordinary_retry(self) -> None:
         # Guards against spinning on one dead endpoint.
         assert ask(REFUSED_CONNECTION, idempotent=False) == Retry(0.025, AttemptKind.RETRY)
@@ -398,6 +402,12 @@ class TestTransparentRetry:
     def test_a_certificate_is_as_bad_everywhere(self) -> None:
         refused = classify(error(Code.UNAVAILABLE, CERTIFICATE))
         assert word(ask(refused, untried=True)) == NEVER
+
+
+def test_what_is_not_said_of_an_attempt_is_the_plain_case() -> None:
+    plain = FailedAttempt(verdict=REFUSED_CONNECTION, number=1, idempotent=False)
+    decision = decide(DEFAULT, plain, rnd=0.5, now=0.0, budget=None)
+    assert decision == Retry(0.025, AttemptKind.RETRY)
 
 
 def test_a_cancelled_call_is_never_repeated() -> None:
