@@ -32,22 +32,27 @@ demo: $(RUN_READY) ## the KV plugin in its own process: called, killed, restarte
 test: $(DEV_READY) ## all tests; ARGS='-k name' passes arguments on to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(DEV_READY) ## format, lint, types (mypy, pyright), import arrows, generated code up to date
+CHECKS := check-format check-lint check-mypy check-pyright check-imports check-generated
+.PHONY: $(CHECKS)
+
+check: $(CHECKS) ## format, lint, types (mypy, pyright), import arrows, generated code; `make -k check` goes on
+
+check-format: $(DEV_READY)
 	$(BIN)/ruff format --check .
+
+check-lint: $(DEV_READY)
 	$(BIN)/ruff check .
+
+check-mypy: $(DEV_READY)
 	$(BIN)/mypy
+
+check-pyright: $(DEV_READY)
 	$(BIN)/pyright
+
+check-imports: $(DEV_READY)
 	$(BIN)/lint-imports --no-logo
-	$(MAKE) --no-print-directory generated-up-to-date
 
-generate: $(DEV_READY) ## write all generated code anew from the .proto files
-	$(BIN)/connectplugin generate proto --out connectplugin/_gen
-	$(BIN)/connectplugin generate interceptors/proto --out interceptors/connectplugin_interceptors/_gen
-	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
-	$(BIN)/connectplugin generate tests/protos --out tests/gen
-
-.PHONY: generated-up-to-date
-generated-up-to-date: $(DEV_READY)
+check-generated: $(DEV_READY)
 	@fresh="$$(mktemp -d)"; trap 'rm -rf "$$fresh"' EXIT; status=0; \
 	compare() { \
 		$(BIN)/connectplugin generate "$$1" --out "$$fresh/$$2" >/dev/null; \
@@ -60,6 +65,12 @@ generated-up-to-date: $(DEV_READY)
 	if [ $$status = 0 ]; then echo "generated code: up to date"; \
 	else echo "generated code differs from the .proto files: run 'make generate' and commit" >&2; fi; \
 	exit $$status
+
+generate: $(DEV_READY) ## write all generated code anew from the .proto files
+	$(BIN)/connectplugin generate proto --out connectplugin/_gen
+	$(BIN)/connectplugin generate interceptors/proto --out interceptors/connectplugin_interceptors/_gen
+	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
+	$(BIN)/connectplugin generate tests/protos --out tests/gen
 
 bench: $(DEV_READY) ## what the chain costs per call, as ratios, beside grpc.aio
 	@$(BIN)/python -m benchmarks $(ARGS)
