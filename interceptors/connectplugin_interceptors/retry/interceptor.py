@@ -25,6 +25,7 @@ from connectplugin_interceptors.errors import (
     DeadlineExceededError,
     Delivery,
     OverloadedError,
+    RejectedError,
     note_retry_after,
 )
 from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped, WaitingForReady
@@ -212,6 +213,9 @@ class Retry:
             raise error
         verdict = verdict_of(own, error)
         if verdict.cause is Cause.REJECTED:
+            if _unready(error) and call.settings.wait_for_ready and _untouched(progress):
+                await self._wait_until_turn(call, error, progress)
+                return own.following(Attempt(attempt.number, AttemptKind.READY))
             # A second attempt that is refused here says less than the first one's error.
             raise progress.error or error
         progress.error = error
@@ -315,6 +319,11 @@ def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
     if settings.retry_policy is None and not settings.wait_for_ready:
         replay.commit()
     return replay
+
+
+def _unready(error: ConnectError) -> bool:
+    """Whether a refusal says that there is nobody to send to right now."""
+    return isinstance(error, RejectedError) and error.unready
 
 
 def _untouched(progress: _Progress) -> bool:
