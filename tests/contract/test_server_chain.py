@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -69,7 +69,7 @@ def breaking(error: BaseException, *, after: int = 0) -> Handler:
     return Handler(behave)
 
 
-def calling(call: Any) -> Handler:
+def calling(call: Callable[[Ctx], Awaitable[object]]) -> Handler:
     """A handler that makes an outbound call."""
 
     async def behave(_seen: Handled, _keys: AsyncIterator[str], ctx: Ctx) -> AsyncIterator[bytes]:
@@ -452,7 +452,7 @@ async def test_own_interceptors_stand_where_they_belong() -> None:
         def __init__(self, name: str) -> None:
             self.name = name
 
-        async def on_start(self, ctx: Ctx) -> None:  # noqa: ARG002
+        async def on_start(self, ctx: Ctx) -> None:
             seen.append(f"{self.name} starts")
 
         async def on_end(self, _token: None, _ctx: Ctx, error: Exception | None, /) -> None:

@@ -1,7 +1,7 @@
 """The machines of the serving side against models of them."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,8 +20,7 @@ from connectplugin.health.machine import HEALTHY, Health, HealthBook, HealthStat
 from connectplugin_interceptors.bulkhead.machine import At, BulkheadMachine, Place
 from connectplugin_interceptors.server.drain.machine import DrainMachine, Kind, Ticket
 
-
-NOTHING: Any = multiple()
+NOTHING = cast("Any", multiple())
 
 
 class BulkheadModel(RuleBasedStateMachine):
