@@ -16,7 +16,7 @@ from enum import IntEnum
 from typing import Annotated, Any, Literal, NewType, Optional, Protocol, TypeVar
 
 import pytest
-from typing_extensions import Buffer
+from typing_extensions import Buffer, TypeAliasType
 
 from connectplugin.binding import match_interface, read_schema
 from connectplugin.binding.model import (
@@ -89,6 +89,7 @@ def chosen(value: Value) -> str:
         ("split", Collection[str], "words"),
         ("split", MutableSequence[str], "words"),
         ("split", list[T], "words"),  # type: ignore[valid-type]
+        ("split", TypeAliasType("Parts", list[str]), "words"),
         ("split", Words, "message"),
         ("split", Optional[list[str]], "words or None"),  # noqa: UP045
         ("find", str, "text"),
