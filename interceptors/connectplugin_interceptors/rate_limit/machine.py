@@ -23,6 +23,9 @@ ROUNDING: Final = 1e-6
 """Seconds that a caller may come too early: floats, and a hint that was cut. What it takes is
 charged in full all the same, so it adds up to nothing."""
 
+_NOISE: Final = 1e-9
+"""Seconds that are no more than the rounding of one sum: forgiven, or they would add up too."""
+
 
 class Turn:
     """One caller's place in a bucket's queue."""
@@ -119,8 +122,8 @@ class RateLimitMachine:
         full_at = bucket.full_at
         if full_at < now:
             full_at = now
-        elif full_at - now > self._holds:
-            full_at = now + self._holds
+        elif full_at - now > self._holds + ROUNDING:
+            full_at = bucket.full_at = now + self._holds
         wait = full_at + cost - self._holds - now
         if bucket.queue:
             # Behind the others, even if the tokens for this one alone were there.
@@ -128,6 +131,8 @@ class RateLimitMachine:
         if wait > ROUNDING:
             return wait
         bucket.full_at = full_at + cost
+        if 0.0 < wait <= _NOISE:
+            bucket.full_at -= wait
         return 0.0
 
     def enqueue(self, key: str, amount: float) -> Turn:
@@ -150,11 +155,15 @@ class RateLimitMachine:
         bucket = turn.bucket
         if self.head(bucket) is not turn:
             return None
-        full_at = min(max(bucket.full_at, now), now + self._holds)
+        full_at = max(bucket.full_at, now)
+        if full_at - now > self._holds + ROUNDING:
+            full_at = bucket.full_at = now + self._holds
         wait = full_at + turn.amount * self._interval - self._holds - now
         if wait > ROUNDING:
             return wait
         bucket.full_at = full_at + turn.amount * self._interval
+        if 0.0 < wait <= _NOISE:
+            bucket.full_at -= wait
         self.leave(turn)
         return 0.0
 
