@@ -1,11 +1,14 @@
 """Who may try the connection next, of all the calls that wait for one.
 
-All waiting calls of a client share one pace, so that a thousand of them knock as often as one. The
-first that reaches something opens the gate for all.
+While nothing can be reached, all waiting calls of a client share one pace, so that a thousand of
+them knock as often as one. Once something is reached they are not let loose at once, which would
+overload a server that has just started: each success lets two more go (as TCP's slow start), and no
+more than `MOST_RELEASED` at a time.
 
-What if a try never ends, or its caller is cancelled? The next turn comes all the same: a turn is
-not a lock. What if the news comes late, or twice? `unreachable` closes a gate that is open, and
-delays nobody further; `reachable` opens it, whoever says so.
+What if a try never ends, or its caller is cancelled? The next turn comes all the same: a turn is no
+lock, and a released call that is gone is told by `ended`. What if the news comes late, or twice?
+`unreachable` closes a gate that is open, and delays nobody further; `reachable` opens it, whoever
+says so.
 """
 
 from typing import Final
@@ -18,15 +21,28 @@ LONGEST_INTERVAL: Final = 0.25
 MOST_WAITING: Final = 1_000
 """Calls that may wait, per client; more are refused."""
 
+MOST_RELEASED: Final = 64
+"""Calls that have waited and are under way: below what a plugin server takes at once (100)."""
+
+GRANTS_PER_SUCCESS: Final = 2
+
 
 class ReadyGate:
-    """The pace of tries, and the count of those who wait."""
+    """The pace of tries, and the count of those who wait.
 
-    __slots__ = ("_interval", "_next_turn", "open", "waiting")
+    Attributes:
+        open: Whether the last news was good.
+        waiting: The calls that have joined, those that are trying included.
+        trying: Those of them that are under way.
+    """
+
+    __slots__ = ("_granted", "_interval", "_next_turn", "open", "trying", "waiting")
 
     def __init__(self) -> None:
         self.open = True
         self.waiting = 0
+        self.trying = 0
+        self._granted = 0
         self._interval = SHORTEST_INTERVAL
         self._next_turn = 0.0
 
@@ -42,25 +58,43 @@ class ReadyGate:
         self.waiting -= 1
 
     def turn(self, now: float) -> float:
-        """0 if it is this caller's turn to try, who then must; else the seconds to wait."""
-        if self.open:
-            return 0.0
-        if now < self._next_turn:
+        """0 if it is this caller's turn to try, who then must; else the seconds to wait.
+
+        Pair a turn with `ended`.
+        """
+        if self._granted:
+            self._granted -= 1
+        elif now >= self._next_turn:
+            self._interval = min(self._interval * 2.0, LONGEST_INTERVAL)
+            self._next_turn = now + self._interval
+        else:
             return self._next_turn - now
-        self._interval = min(self._interval * 2.0, LONGEST_INTERVAL)
-        self._next_turn = now + self._interval
+        self.trying += 1
         return 0.0
+
+    def ended(self) -> None:
+        """The try of a turn is over, however."""
+        self.trying -= 1
 
     def unreachable(self, now: float) -> None:
         """A try has failed."""
+        self._granted = 0
         if self.open:
             self.open = False
             self._interval = SHORTEST_INTERVAL
             self._next_turn = now + SHORTEST_INTERVAL
 
-    def reachable(self) -> None:
-        """A try has reached something."""
+    def reachable(self) -> int:
+        """Something was reached; how many of the waiting may go now, and should be woken."""
         self.open = True
+        asleep = self.waiting - self.trying
+        if asleep <= 0:
+            return 0
+        room = MOST_RELEASED - self.trying
+        granted = self._granted + GRANTS_PER_SUCCESS
+        self._granted = max(0, min(granted, room, asleep))
+        return self._granted
 
     def __repr__(self) -> str:
-        return f"<ReadyGate {'open' if self.open else 'closed'} waiting={self.waiting}>"
+        state = "open" if self.open else "closed"
+        return f"<ReadyGate {state} waiting={self.waiting} trying={self.trying}>"

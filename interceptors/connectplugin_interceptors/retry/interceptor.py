@@ -12,7 +12,6 @@ from connectrpc.errors import ConnectError
 from connectplugin_interceptors._budget import RetryBudget
 from connectplugin_interceptors.admission import verdict_of
 from connectplugin_interceptors.call import (
-    SMALLEST_TIMEOUT,
     Attempt,
     AttemptKind,
     Call,
@@ -22,16 +21,14 @@ from connectplugin_interceptors.call import (
 )
 from connectplugin_interceptors.clock import Clock, wall_time
 from connectplugin_interceptors.errors import (
-    DeadlineExceededError,
     Delivery,
-    OverloadedError,
     RejectedError,
     note_retry_after,
 )
-from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped, WaitingForReady
+from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped
 from connectplugin_interceptors.outcome import Cause, Verdict
 from connectplugin_interceptors.pushback import parse_pushback
-from connectplugin_interceptors.ready.machine import MOST_WAITING, ReadyGate
+from connectplugin_interceptors.ready.room import Place, WaitingRoom
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy
 from connectplugin_interceptors.retry.machine import (
     Decision,
@@ -53,12 +50,12 @@ R = TypeVar("R")
 class _Progress:
     """What one call's attempts have come to so far."""
 
-    __slots__ = ("answered", "error", "replay", "waiting")
+    __slots__ = ("answered", "error", "place", "replay")
 
     def __init__(self, replay: RequestReplay[Any] | None) -> None:
         self.replay = replay
         self.error: ConnectError | None = None
-        self.waiting = False
+        self.place = Place()
         self.answered = False
 
 
@@ -69,7 +66,7 @@ class Retry:
         self._clock = clock
         self._rng = rng
         self._emit = emit
-        self._gate = ReadyGate()
+        self._room = WaitingRoom(emit)
         self._budgets: dict[tuple[RetryBudgetPolicy, str], RetryBudget] = {}
         self._last: tuple[RetryBudgetPolicy, str, RetryBudget] | None = None
 
@@ -105,7 +102,7 @@ class Retry:
             own = await self._next(own, first, progress)
             return await self._repeat(call_next, lambda: request, own, progress)
         finally:
-            self._leave(progress)
+            self._room.leave(progress.place)
 
     async def intercept_client_stream(
         self, call_next: Unary[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
@@ -117,7 +114,7 @@ class Retry:
         try:
             return await self._repeat(call_next, replay.attempt, own, progress)
         finally:
-            self._leave(progress)
+            self._room.leave(progress.place)
             await replay.aclose()
 
     async def _repeat(
@@ -180,15 +177,15 @@ class Retry:
                     await close(responses)
                 own = await self._next(own, failed, progress)
         finally:
-            self._leave(progress)
+            self._room.leave(progress.place)
             if replay is not None:
                 await replay.aclose()
 
     def _answered(self, progress: _Progress) -> None:
         """The first response of a stream: from here on nothing can be repeated."""
         progress.answered = True
-        self._gate.reachable()
-        self._leave(progress)
+        self._room.reachable()
+        self._room.leave(progress.place)
         if progress.replay is not None:
             progress.replay.commit()
 
@@ -197,12 +194,7 @@ class Retry:
         if policy is not None and policy.budget is not None:
             budget = self.budget(policy.budget, call.method.service_name)
             budget.deposit(self._clock.now())
-        self._gate.reachable()
-
-    def _leave(self, progress: _Progress) -> None:
-        if progress.waiting:
-            progress.waiting = False
-            self._gate.leave()
+        self._room.reachable()
 
     async def _next(
         self, own: CallContext, error: ConnectError, progress: _Progress
@@ -214,7 +206,7 @@ class Retry:
         verdict = verdict_of(own, error)
         if verdict.cause is Cause.REJECTED:
             if _unready(error) and call.settings.wait_for_ready and _untouched(progress):
-                await self._wait_until_turn(call, error, progress)
+                await self._room.turn(call, error, progress.place)
                 return own.following(Attempt(attempt.number, AttemptKind.READY))
             # A second attempt that is refused here says less than the first one's error.
             raise progress.error or error
@@ -223,12 +215,12 @@ class Retry:
             self._stopped(call, GiveUpReason.STREAM_STARTED, verdict)
             raise error
         if verdict.cause is not Cause.CONNECTION:
-            self._gate.reachable()
+            self._room.reachable()
         elif call.settings.wait_for_ready and _untouched(progress):
-            await self._wait_until_turn(call, error, progress)
+            await self._room.turn(call, error, progress.place)
             return own.following(Attempt(attempt.number, AttemptKind.READY))
         # What was reached may still refuse; the place among the waiting is given back all the same.
-        self._leave(progress)
+        self._room.leave(progress.place)
         again = self._decide(call, attempt, verdict, error, progress)
         if isinstance(again, GiveUp):
             note_retry_after(error, again.retry_after)
@@ -280,33 +272,8 @@ class Retry:
                 RetryStopped(call.name, call.path, call.attempts, reason.value, verdict.cause)
             )
 
-    async def _wait_until_turn(self, call: Call, error: ConnectError, progress: _Progress) -> None:
-        gate = self._gate
-        now = self._clock.now()
-        gate.unreachable(now)
-        if not progress.waiting:
-            if not gate.join():
-                raise OverloadedError(
-                    f"{call.path}: {MOST_WAITING} calls wait already until something can be "
-                    f"reached ({error.message})",
-                    reason="too_many_waiting",
-                ) from error
-            progress.waiting = True
-            if self._emit is not None:
-                self._emit(WaitingForReady(call.name, call.path))
-        while (wait := gate.turn(now)) > 0:
-            remaining = call.remaining(now)
-            if remaining is not None and wait > remaining - SMALLEST_TIMEOUT:
-                await self._clock.sleep(max(0.0, remaining))
-                raise DeadlineExceededError(
-                    f"nothing could be reached; last: {error.message}",
-                    delivery=call.known_delivery,
-                ) from error
-            await self._clock.sleep(wait)
-            now = self._clock.now()
-
     def __repr__(self) -> str:
-        return f"<Retry {self._gate!r}>"
+        return f"<Retry {self._room!r}>"
 
 
 def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
