@@ -1,6 +1,6 @@
 """What is refused as an implementation, before a server starts; and what it may look like."""
 
-# ruff: noqa: ARG001, ARG002  # handlers here have the right parameters, and use none of them
+# handlers here have the right parameters, and use none of them
 
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator

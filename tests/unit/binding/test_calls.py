@@ -26,6 +26,7 @@ from tests.gen.shapes.v1.shapes_pb import (
     Words,
 )
 from tests.unit.binding.everything import Everything, Recorder, everything
+from tests.unit.binding.hidden_types import Hidden, HiddenMemory
 from tests.unit.binding.serving import dispensed, serving
 
 
@@ -274,3 +275,14 @@ async def test_an_implementation_of_the_generated_service_can_be_bound() -> None
         with pytest.raises(ConnectError) as caught:
             await connection.client(KVServiceClient).put(PutRequest())
         assert caught.value.code is Code.UNIMPLEMENTED
+
+
+async def test_types_that_exist_for_checkers_only() -> None:
+    hidden = ConnectPlugin("hidden", Hidden, service=ShapeService)
+    impl: Any = HiddenMemory()
+    async with dispensed(hidden, impl) as plugin:
+        assert await plugin.split("a b") == ["a", "b"]
+        assert await plugin.find() is None
+        assert await plugin.plant(Tree(label="a")) == Tree(label="a")
+        assert [word async for word in plugin.tell(["a"])] == ["a"]
+        assert await plugin.collect(texts("a")) == ["a"]

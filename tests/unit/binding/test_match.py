@@ -45,6 +45,7 @@ from tests.unit.binding.making import interface
 
 UserId = NewType("UserId", str)
 T = TypeVar("T")
+Parts = TypeAliasType("Parts", list[str])
 
 
 def matched(protocol: Any) -> Match:
@@ -89,7 +90,7 @@ def chosen(value: Value) -> str:
         ("split", Collection[str], "words"),
         ("split", MutableSequence[str], "words"),
         ("split", list[T], "words"),  # type: ignore[valid-type]
-        ("split", TypeAliasType("Parts", list[str]), "words"),
+        ("split", Parts, "words"),
         ("split", Words, "message"),
         ("split", Optional[list[str]], "words or None"),  # noqa: UP045
         ("find", str, "text"),
