@@ -5,7 +5,6 @@ ignore as unused.
 """
 
 # pyright: reportUnnecessaryTypeIgnoreComment=true
-# ruff: noqa: ARG002
 
 from collections.abc import AsyncIterator
 from typing import Protocol, assert_type
