@@ -24,6 +24,7 @@ from connectplugin.health.service import GrpcHealthService, HealthBoard, HealthS
 from connectplugin.plugin import BoundPlugin
 from connectplugin.serve_config import ServeConfig
 from connectplugin.serving.control import Control, Controller, Identity
+from connectplugin.serving.early_head import EarlyHead
 from connectplugin.serving.layers import (
     ASGIApp,
     CutCalls,
@@ -83,7 +84,7 @@ class PluginApp:
         self._lock = asyncio.Lock()
         self._users = 0
         self._entered = contextlib.AsyncExitStack()
-        app: ASGIApp = ReadAhead(self._router)
+        app: ASGIApp = ReadAhead(EarlyHead(self._router))
         app = CutCalls(app, drain=self._drain)
         self._app: ASGIApp = ResponseHead(app, instance_id=self.instance_id, drain=self._drain)
 

@@ -107,6 +107,7 @@ class Run:
     """The stream of calls, and what is known of it."""
 
     kv: KV
+    deadline: float
     records: dict[str, Record] = field(
         default_factory=lambda: {IDEMPOTENT: Record(), INCREMENT: Record()}
     )
@@ -146,7 +147,7 @@ class Run:
         finally:
             took = time.monotonic() - started
             record.slowest = max(record.slowest, took)
-            record.late += took > DEADLINE + 0.25
+            record.late += took > self.deadline + 0.25
             self.in_flight -= 1
 
 
@@ -252,7 +253,7 @@ def table(run: Run, executed: Counter[str]) -> bool:
     silent = run.records[INCREMENT].made - len(run.answers)
     checks = [
         (lost == 0, f"{idempotent.succeeded} of {idempotent.made} idempotent calls succeeded"),
-        (late == 0, f"{late} calls passed their deadline of {DEADLINE:g} s"),
+        (late == 0, f"{late} calls passed their deadline of {run.deadline:g} s"),
         (
             not wrong and not silent,
             f"increments: the plugin's journal contradicts {len(wrong)} answers "
@@ -265,45 +266,44 @@ def table(run: Run, executed: Counter[str]) -> bool:
     return all(good for good, _ in checks)
 
 
-async def demo(*, restart: bool) -> int:
+async def demo(folder: str, *, deadline: float, restart: bool) -> int:
     """Run it; the process's exit code."""
-    with tempfile.TemporaryDirectory(prefix="connectplugin-demo-") as folder:
-        plugin = Plugin(Path(folder) / "journal")
-        try:
-            await plugin.start()
-            print(f"plugin    process {plugin.pid} at {plugin.url}")
-            runs: list[Run] = []
-            config = ClientConfig(
-                endpoint=plugin.url,
-                plugins=[kv_plugin],
-                wait_for_ready=True,
-                retry_policy=RetryPolicy(),
-                listeners=[lambda event: [run.listen(event) for run in runs]],  # type: ignore[list-item, func-returns-value]
-                rng=random.Random(7),  # noqa: S311  # jitter
+    plugin = Plugin(Path(folder) / "journal")
+    try:
+        await plugin.start()
+        print(f"plugin    process {plugin.pid} at {plugin.url}")
+        runs: list[Run] = []
+        config = ClientConfig(
+            endpoint=plugin.url,
+            plugins=[kv_plugin],
+            wait_for_ready=True,
+            retry_policy=RetryPolicy(),
+            listeners=[lambda event: [run.listen(event) for run in runs]],  # type: ignore[list-item, func-returns-value]
+            rng=random.Random(7),  # noqa: S311  # jitter
+        )
+        async with Client(config) as client:
+            info = client.server
+            served = ", ".join(f"{p.name} {p.version}" for p in info.plugins.values())
+            print(
+                f"handshake application version {info.app_version}, plugins: {served}, "
+                f"instance {info.instance_id[:8]}"
             )
-            async with Client(config) as client:
-                info = client.server
-                served = ", ".join(f"{p.name} {p.version}" for p in info.plugins.values())
-                print(
-                    f"handshake application version {info.app_version}, plugins: {served}, "
-                    f"instance {info.instance_id[:8]}"
-                )
-                print("calls")
-                kv = client.dispense(kv_plugin)
-                await shapes(kv)
-                print(
-                    f"kill      {CALLS_PER_SECOND} calls/s; SIGKILL at {KILL_AT:g} s, restart at "
-                    f"{RESTART_AT:g} s, deadline {DEADLINE:g} s a call"
-                )
-                run = Run(with_options(kv, timeout=DEADLINE))
-                runs.append(run)
-                await chaos(plugin, run, restart=restart)
-                if client.server.instance_id != info.instance_id:
-                    print(f"handshake again: instance {client.server.instance_id[:8]}")
-                journal = plugin.journal.read_text().split()
-                good = table(run, Counter(journal))
-        finally:
-            await plugin.stop()
+            print("calls")
+            kv = client.dispense(kv_plugin)
+            await shapes(kv)
+            print(
+                f"kill      {CALLS_PER_SECOND} calls/s; SIGKILL at {KILL_AT:g} s, restart at "
+                f"{RESTART_AT:g} s, deadline {deadline:g} s a call"
+            )
+            run = Run(with_options(kv, timeout=deadline), deadline)
+            runs.append(run)
+            await chaos(plugin, run, restart=restart)
+            if client.server.instance_id != info.instance_id:
+                print(f"handshake again: instance {client.server.instance_id[:8]}")
+            journal = plugin.journal.read_text().split()
+            good = table(run, Counter(journal))
+    finally:
+        await plugin.stop()
     print()
     print("ok: nothing was lost, and nothing was done twice" if good else "FAILED")
     return 0 if good else 1
@@ -315,10 +315,17 @@ def main() -> int:
     parser.add_argument(
         "--no-restart", action="store_true", help="leave the plugin dead: then the demo must fail"
     )
+    parser.add_argument(
+        "--deadline", type=float, default=DEADLINE, help="seconds that each call has"
+    )
+    parser.add_argument("--folder", help="where the journal goes; by default a temporary folder")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return asyncio.run(demo(restart=not arguments.no_restart))
+        with tempfile.TemporaryDirectory(prefix="connectplugin-demo-") as temporary:
+            folder = arguments.folder or temporary
+            restart = not arguments.no_restart
+            return asyncio.run(demo(folder, deadline=arguments.deadline, restart=restart))
     except KeyboardInterrupt:
         print("\ninterrupted; the plugin is stopped")
         return 130
