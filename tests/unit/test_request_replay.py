@@ -6,6 +6,7 @@ from asyncio import CancelledError, Event, Task, create_task
 from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from protobuf.wkt import BytesValue
@@ -292,6 +293,58 @@ class TestCommit:
         assert await take(attempt, 1) == [2]
         assert not replay.can_replay
         assert await take(attempt, 1) == [3]
+        await replay.aclose()
+
+    async def test_by_default_sixty_four_messages_are_kept(self) -> None:
+        source = Source()
+        source.release(66)
+        replay = RequestReplay(source.requests())
+        attempt = replay.attempt()
+        await take(attempt, 64)
+        assert replay.can_replay
+        await take(attempt, 1)
+        assert not replay.can_replay
+        await replay.aclose()
+
+    async def test_by_default_a_quarter_of_a_mebibyte_is_kept(self) -> None:
+        async def chunks() -> AsyncIterator[BytesValue]:
+            for _ in range(5):
+                yield BytesValue(value=b"x" * (64 * 1024 - 4))  # and four bytes of framing
+
+        replay = RequestReplay(chunks())
+        attempt = replay.attempt()
+        for still in (True, True, True, True, False):
+            await anext(attempt)
+            assert replay.can_replay is still
+        await replay.aclose()
+
+    @pytest.mark.parametrize("how", ["commit", "aclose", "commit after the attempt was closed"])
+    async def test_what_is_kept_is_let_go(self, how: str) -> None:
+        # Guards against uploads that stay in memory for as long as their call lasts.
+        class Piece:
+            pass
+
+        pieces: WeakSet[Piece] = WeakSet()
+
+        async def upload() -> AsyncIterator[Piece]:
+            for _ in range(3):
+                piece = Piece()
+                pieces.add(piece)
+                yield piece
+                del piece
+
+        replay = RequestReplay(upload())
+        attempt: Any = replay.attempt()
+        for _ in range(3):
+            await anext(attempt)
+        assert len(pieces) == 3
+        if how == "aclose":
+            await replay.aclose()
+        else:
+            if how != "commit":
+                await attempt.aclose()
+            replay.commit()
+        assert len(pieces) <= 1  # the generator itself stands at its last
         await replay.aclose()
 
     async def test_too_many_bytes_commit(self) -> None:
