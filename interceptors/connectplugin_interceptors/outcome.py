@@ -176,7 +176,7 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
     if isinstance(error, DeadlineExceededError):
         return Verdict(Cause.DEADLINE, Outcome.FAILURE, error.delivery, code)
     if seen is not None and seen.response_header(NACK_HEADER) is not None:
-        return _verdict(Cause.REFUSED, code)
+        return _refused(code)
     cause = error.__cause__
     if isinstance(cause, CancelledError):
         return _cancelled(code, seen)
@@ -187,6 +187,13 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
         # Raised by an interceptor on this side, in the peer's vocabulary.
         return Verdict(verdict.cause, verdict.outcome, Delivery.NOT_SENT, code)
     return verdict
+
+
+def _refused(code: Code) -> Verdict:
+    if code is Code.RESOURCE_EXHAUSTED:
+        # A quota's refusal proves life, whether it is marked as unprocessed or not.
+        return Verdict(Cause.REFUSED, Outcome.NEUTRAL, Delivery.NOT_SENT, code)
+    return _verdict(Cause.REFUSED, code)
 
 
 def _cancelled(code: Code, seen: Seen | None) -> Verdict:

@@ -100,6 +100,16 @@ class RateLimitMachine:
         self._serial = 0
 
     @property
+    def per_second(self) -> float:
+        """Tokens that each bucket gains."""
+        return 1.0 / self._interval
+
+    @property
+    def limit(self) -> int:
+        """Whole tokens that each bucket holds."""
+        return math.floor(self._limit)
+
+    @property
     def keys(self) -> int:
         """How many keys there are."""
         return len(self._buckets)
@@ -189,8 +199,7 @@ class RateLimitMachine:
         bucket = self._buckets.get(key)
         full_in = 0.0 if bucket is None else min(max(0.0, bucket.full_at - now), self._holds)
         tokens = (self._holds - full_in + ROUNDING) / self._interval
-        limit = math.floor(self._limit)
-        return Quota(limit, min(limit, math.floor(tokens)), full_in)
+        return Quota(self.limit, min(self.limit, math.floor(tokens)), full_in)
 
     def _new(self, key: str, now: float) -> Bucket | None:
         if len(self._buckets) >= self._most_keys and not self._forget():
@@ -222,5 +231,5 @@ class RateLimitMachine:
 
     def __repr__(self) -> str:
         waiting = sum(len(bucket.queue) for bucket in self._buckets.values() if bucket.queue)
-        rate = f"{1.0 / self._interval:g}/s, burst {self._limit:g}"
+        rate = f"{self.per_second:g}/s, burst {self._limit:g}"
         return f"<RateLimit {rate}, {len(self._buckets)} keys, {waiting} waiting>"

@@ -5,6 +5,8 @@ from connectplugin_interceptors.server.deadline.config import ServerDeadlinePoli
 from connectplugin_interceptors.server.drain.config import DrainPolicy
 from connectplugin_interceptors.server.drain.interceptor import Drain
 from connectplugin_interceptors.server.masking.config import MaskingPolicy
+from connectplugin_interceptors.server.rate_limit.config import Quota, ServerRateLimitPolicy
+from connectplugin_interceptors.server.rate_limit.interceptor import ServerRateLimit
 from connectplugin_interceptors.server.stack import ServerChain, ServerStack
 
 __all__ = (
@@ -12,7 +14,10 @@ __all__ = (
     "Drain",
     "DrainPolicy",
     "MaskingPolicy",
+    "Quota",
     "ServerChain",
     "ServerDeadlinePolicy",
+    "ServerRateLimit",
+    "ServerRateLimitPolicy",
     "ServerStack",
 )

@@ -24,6 +24,8 @@ from connectplugin_interceptors.server.drain.config import DrainPolicy
 from connectplugin_interceptors.server.drain.interceptor import Drain
 from connectplugin_interceptors.server.masking.config import MaskingPolicy
 from connectplugin_interceptors.server.masking.interceptor import ErrorMasking
+from connectplugin_interceptors.server.rate_limit.config import ServerRateLimitPolicy
+from connectplugin_interceptors.server.rate_limit.interceptor import ServerRateLimit
 
 ServerLink: TypeAlias = (
     UnaryInterceptor
@@ -34,12 +36,13 @@ ServerLink: TypeAlias = (
 )
 """What connectrpc takes as an interceptor (its own alias leaves a parameter unknown)."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class ServerStack:
     """What a server does with a call before and after its handler, outermost first.
 
     ```
-    masking > before > drain > deadline > admission > bulkhead > around > handler
+    masking > before > drain > deadline > rate limit > admission > bulkhead > around > handler
     ```
     A policy that is not named has its default; `None` turns it off. The stack is a value; each
     `interceptors()` or `build()` makes fresh state.
@@ -49,6 +52,9 @@ class ServerStack:
         drain: See `DrainPolicy`. Off, a server cannot refuse or end calls when it stops.
         deadline: See `ServerDeadlinePolicy`. Off, the client's deadline still cancels the handler
             (connectrpc does that), and is still inherited by outbound calls.
+        rate_limit: See `ServerRateLimitPolicy`. By default 1,000 calls a second from each address,
+            of which 2,000 may come at once; a server's own services (handshake, health) count
+            apart, so that busy callers do not look ill.
         bulkhead: See `BulkheadPolicy`; on a server of plugins each plugin has one of its own.
         before: Metadata interceptors that see every call, refused ones too: telemetry.
         admission: Metadata interceptors that may refuse a call before its body is read:
@@ -63,6 +69,9 @@ class ServerStack:
     masking: MaskingPolicy | None = field(default_factory=MaskingPolicy)
     drain: DrainPolicy | None = field(default_factory=DrainPolicy)
     deadline: ServerDeadlinePolicy | None = field(default_factory=ServerDeadlinePolicy)
+    rate_limit: ServerRateLimitPolicy | None = field(
+        default_factory=lambda: ServerRateLimitPolicy(per_second=1000.0, burst=2000.0)
+    )
     bulkhead: BulkheadPolicy | None = field(default_factory=BulkheadPolicy)
     before: Sequence[MetadataInterceptor[Any]] = ()
     admission: Sequence[MetadataInterceptor[Any]] = ()
@@ -73,6 +82,7 @@ class ServerStack:
         validation.instance(self, "masking", MaskingPolicy, optional=True)
         validation.instance(self, "drain", DrainPolicy, optional=True)
         validation.instance(self, "deadline", ServerDeadlinePolicy, optional=True)
+        validation.instance(self, "rate_limit", ServerRateLimitPolicy, optional=True)
         validation.instance(self, "bulkhead", BulkheadPolicy, optional=True)
         for name in ("before", "admission", "around"):
             members = tuple(getattr(self, name))
@@ -104,6 +114,7 @@ class ServerStack:
         links: list[tuple[str, object]] = [("masking", self.masking)]
         links += [("before", member) for member in self.before]
         links += [("drain", self.drain), ("deadline", self.deadline)]
+        links += [("rate limit", self.rate_limit)]
         links += [("admission", member) for member in self.admission]
         links += [("bulkhead", self.bulkhead)]
         links += [("around", member) for member in self.around]
@@ -124,6 +135,8 @@ class ServerChain:
         self._masking = None if stack.masking is None else ErrorMasking(stack.masking)
         self.drain = None if stack.drain is None else Drain(stack.drain)
         self.bulkheads: dict[str, ServerBulkhead] = {}
+        self._rate_limit = _rate_limit(stack, clock)
+        self._control_rate_limit = _rate_limit(stack, clock)
 
     def interceptors(self, name: str = "") -> list[ServerLink]:
         """The links for an application.
@@ -133,6 +146,7 @@ class ServerChain:
         """
         stack = self._stack
         links: list[ServerLink] = [*self._outer(), *self._drain(), self._deadline()]
+        links += self._rate_limit
         links += stack.admission
         if stack.bulkhead is not None:
             if name not in self.bulkheads:
@@ -152,6 +166,7 @@ class ServerChain:
             *self._outer(),
             *drain,
             self._deadline(),
+            *self._control_rate_limit,
             *self._stack.admission,
             HandlerDeadline(),
         ]
@@ -168,6 +183,11 @@ class ServerChain:
 
     def __repr__(self) -> str:
         return f"<ServerChain {self.drain!r} {list(self.bulkheads.values())!r}>"
+
+
+def _rate_limit(stack: ServerStack, clock: Clock) -> tuple[ServerLink, ...]:
+    policy = stack.rate_limit
+    return () if policy is None else (ServerRateLimit(policy, clock=clock),)
 
 
 def _check(where: str, member: object) -> None:

@@ -1,0 +1,1 @@
+"""The server's rate limit: whoever asks too often is told when to come back."""
