@@ -4,6 +4,9 @@ ASGI tells of a disconnect only to who calls `receive`, behind all of the body. 
 when its handler wants the next request, and watches for the disconnect once the body is read: a
 handler of a client or bidi stream that is busy with something else would not notice. So this layer
 reads ahead, and cancels the task when the client is gone and nobody is asking.
+
+And a handler that always has the next message at hand, before a client that reads fast, would never
+let the loop turn: no other call would be answered, no disconnect noticed. So the layer lets it turn.
 """
 
 import asyncio
@@ -19,6 +22,10 @@ CANCELS_EXTENSION: Final = "connectplugin.cancels"
 _MOST_BYTES: Final = 256 * 1024
 """What is read ahead of the handler; beyond it, back-pressure holds the sender back, and a client
 that goes away then is noticed when the handler reads on."""
+
+
+_TURN_AFTER: Final = 16
+"""Messages of a response after which the loop turns once."""
 
 
 class ReadAhead:
@@ -38,11 +45,17 @@ class ReadAhead:
             return
         body = _Body(receive, task)
 
+        sent = 0
+
         async def watched_send(message: Message) -> None:
+            nonlocal sent
             if message["type"] == "http.response.body" and not message.get("more_body", False):
                 # From here on a disconnect is the regular end.
                 body.answered = True
             await send(message)
+            sent += 1
+            if sent % _TURN_AFTER == 0:
+                await asyncio.sleep(0)  # noqa: TID251  # waits for no time
 
         reader = asyncio.get_running_loop().create_task(body.read_ahead(), context=Context())
         try:
