@@ -12,6 +12,7 @@ from connectrpc.errors import ConnectError
 from pyqwest import Request, Response
 
 from connectplugin.testing import VirtualTime
+from connectplugin.transport.in_process import InProcessTransport
 from connectplugin_interceptors import (
     ClientStack,
     Delivery,
@@ -54,13 +55,11 @@ class Peers(Peer):
 
             await served({**scope, "client": self.address}, receive, noted)
 
-        self.transport = _Over(self, app)
+        self.transport: Any = _Over(self, app)
 
 
 class _Over:
     def __init__(self, peer: Peers, app: Any) -> None:
-        from connectplugin.transport.in_process import InProcessTransport  # noqa: PLC0415
-
         self._peer = peer
         self._inner = InProcessTransport(app)
 

@@ -19,8 +19,9 @@ from connectplugin_interceptors.server.rate_limit.machine import address_key, hi
     ],
 )
 def test_what_cannot_work_is_refused_by_name(fields: dict[str, Any], said: str) -> None:
+    made: dict[str, Any] = {"per_second": 10, **fields}
     with pytest.raises(ConfigError, match=said):
-        ServerRateLimitPolicy(**{"per_second": 10, **fields})
+        ServerRateLimitPolicy(**made)
 
 
 def test_a_quota_is_checked_too() -> None:
