@@ -16,6 +16,7 @@ from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener
+from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.stack import ClientStack
 from connectplugin_interceptors.transport import DEFAULT_READ_MAX_BYTES
@@ -48,6 +49,7 @@ class ClientConfig:
         deadline: See `DeadlinePolicy`.
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
+        rate_limit: See `RateLimitPolicy`. Default None.
         wait_for_ready: Whether calls, and the first handshake, wait until the plugin can be
             reached. By default False.
         stack: The whole chain at once, instead of single policies.
@@ -79,6 +81,7 @@ class ClientConfig:
     deadline: DeadlinePolicy | None = _DEADLINE
     retry_policy: RetryPolicy | None = _RETRY
     circuit_breaker: CircuitBreakerPolicy | None = _BREAKER
+    rate_limit: RateLimitPolicy | None = None
     wait_for_ready: bool | None = None
     stack: ClientStack | None = None
     interceptors: Sequence[object] = ()
@@ -158,6 +161,7 @@ class ClientConfig:
                     ("deadline", _DEADLINE),
                     ("retry_policy", _RETRY),
                     ("circuit_breaker", _BREAKER),
+                    ("rate_limit", None),
                 )
                 if getattr(self, name) is not default
             ]
@@ -180,6 +184,7 @@ class ClientConfig:
             deadline=self.deadline,
             retry_policy=self.retry_policy,
             circuit_breaker=self.circuit_breaker,
+            rate_limit=self.rate_limit,
             wait_for_ready=bool(self.wait_for_ready),
         )
         if not self.interceptors:

@@ -20,16 +20,29 @@ from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.server.rate_limit.config import Quota, ServerRateLimitPolicy
 from connectplugin_interceptors.server.stack import ServerStack
 
 _ONLY_VERSION: Final = 1
 _MAX_SELF_ID: Final = 128
 _MAX_SELF_VERSION: Final = 64
 
+CONTROL_QUOTAS: Final = {
+    "connectplugin.v1.HandshakeService/Handshake": Quota(per_second=10, burst=20),
+    "connectplugin.v1.PluginController/Handshake": Quota(per_second=10, burst=20),
+    "connectplugin.v1.ServiceRegistry/RegisterService": Quota(per_second=1, burst=5),
+    "connectplugin.v1.ServiceRegistry/DiscoverService": Quota(per_second=100, burst=200),
+    "connectplugin.v1.ServiceRegistry/WatchService": Quota(per_second=1, burst=3),
+    "connectplugin.v1.CapabilityBroker/RequestCapability": Quota(per_second=10, burst=20),
+}
+"""What each address may ask of the control plane, wherever it is served."""
+
 DEFAULT_STACK: Final = ServerStack(
-    bulkhead=BulkheadPolicy(max_in_flight=100, max_queue=100, max_wait=1.0)
+    rate_limit=ServerRateLimitPolicy(per_second=1000, burst=2000, methods=CONTROL_QUOTAS),
+    bulkhead=BulkheadPolicy(max_in_flight=100, max_queue=100, max_wait=1.0),
 )
-"""The chain of a server of plugins: 100 calls in flight for each plugin, up to 100 wait 1 s."""
+"""The chain of a server of plugins: 1,000 calls a second from each address (10 handshakes), 100
+calls in flight for each plugin, up to 100 wait 1 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +58,9 @@ class ServeConfig:
         addr: `host:port`, `unix:///path`, `:port` for all interfaces; port 0 takes a free one.
             Default `127.0.0.1:8080`.
         sock: A socket that is bound already, instead of `addr`; the server closes it.
-        stack: The chain before the handlers; see `ServerStack`. By default each plugin has a
-            bulkhead of 100 calls in flight and a queue of 100 that wait 1 s at most.
+        stack: The chain before the handlers; see `ServerStack`. By default each address may make
+            1,000 calls a second (and 10 handshakes), and each plugin has a bulkhead of 100 calls in
+            flight and a queue of 100 that wait 1 s at most.
         graceful_shutdown_timeout: How long calls in flight may go on once the server is told to
             stop. Default 30.
         stream_drain_timeout: How long open streams of them may; then they end with `unavailable`
