@@ -1,5 +1,7 @@
 """Resilience for any client and server of connectrpc: chains of policies, inside the process."""
 
+from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.call import AttemptKind
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.clock import Clock, SystemClock
@@ -9,6 +11,7 @@ from connectplugin_interceptors.errors import (
     ConfigError,
     DeadlineExceededError,
     Delivery,
+    NoEndpointError,
     OverloadedError,
     RateLimitedError,
     RejectedError,
@@ -17,13 +20,18 @@ from connectplugin_interceptors.errors import (
 )
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, Outcome
+from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy, RetryPolicy
+from connectplugin_interceptors.routing import RoutingTransport
 from connectplugin_interceptors.server import (
     BulkheadPolicy,
     DrainPolicy,
     MaskingPolicy,
+    Quota,
     ServerDeadlinePolicy,
+    ServerRateLimit,
+    ServerRateLimitPolicy,
     ServerStack,
 )
 from connectplugin_interceptors.stack import ClientStack
@@ -31,6 +39,7 @@ from connectplugin_interceptors.transport import TapTransport, make_transport
 
 __all__ = (
     "AttemptKind",
+    "BalancePolicy",
     "BulkheadPolicy",
     "Cause",
     "CircuitBreakerPolicy",
@@ -42,15 +51,22 @@ __all__ = (
     "DeadlinePolicy",
     "Delivery",
     "DrainPolicy",
+    "EndpointPool",
     "MaskingPolicy",
+    "NoEndpointError",
     "Outcome",
+    "OutlierEjectionPolicy",
     "OverloadedError",
+    "Quota",
     "RateLimitPolicy",
     "RateLimitedError",
     "RejectedError",
     "RetryBudgetPolicy",
     "RetryPolicy",
+    "RoutingTransport",
     "ServerDeadlinePolicy",
+    "ServerRateLimit",
+    "ServerRateLimitPolicy",
     "ServerStack",
     "SystemClock",
     "TapTransport",

@@ -16,6 +16,7 @@ CALL_ORDER: Final = ("deadline", "call interceptors", "retry")
 """Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (
+    "load balancing",
     "circuit breaker",
     "rate limit",
     "attempt deadline",

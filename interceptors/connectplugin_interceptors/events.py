@@ -96,6 +96,18 @@ class CircuitChanged(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointChanged(Event):
+    """An endpoint of the balancer went from one `EndpointState` to another (their values).
+
+    `method` is that of the call that noticed it.
+    """
+
+    endpoint: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waited(Event):
     """A policy let something in after a wait of `duration` seconds."""
 

@@ -8,7 +8,9 @@ from connectrpc.client import ConnectClient
 from pyqwest import Client as HTTPClient
 from pyqwest import Transport
 
+from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.options import CallOptions, OptionsLink
+from connectplugin_interceptors.routing import RoutingTransport
 from connectplugin_interceptors.transport import CLIENT_OPTIONS, TapTransport, make_transport
 
 C = TypeVar("C", bound=ConnectClient)
@@ -68,12 +70,19 @@ class _Bound:
             options=merged,
         ).build()
 
-    async def close(self) -> None:
-        """Close the client, and the transport that was made for it."""
-        await cast("ConnectClient", super()).close()
+    async def close(self, *request: Any, **options: Any) -> Any:
+        """Close the client, and the transport that was made for it.
+
+        With a request it is the call of an RPC that is named Close.
+        """
+        if request or options:
+            rpc: Any = super()
+            return await rpc.close(*request, **options)
+        await ConnectClient.close(cast("ConnectClient", self))
         owned = self.connectplugin_recipe.owned
         if owned is not None:
             await owned.aclose()
+        return None
 
     def __repr__(self) -> str:
         recipe = self.connectplugin_recipe
@@ -96,14 +105,34 @@ def bound_client(
     chain: Sequence[Any],
     transport: Transport | None,
     keywords: Mapping[str, Any],
+    *,
+    pool: EndpointPool | None = None,
 ) -> C:
-    """A client of a generated class over a chain; see `ClientStack.client`."""
+    """A client of a generated class over a chain; see `ClientStack.client`.
+
+    Args:
+        client_class: The generated class.
+        address: Of the server; `BALANCED_URL` if there is a pool.
+        chain: The interceptors.
+        transport: Instead of the default one; it stays open.
+        keywords: What the generated class takes.
+        pool: The endpoints to send to.
+    """
     given = {**CLIENT_OPTIONS, **keywords}
-    tap = TapTransport(
-        transport if transport is not None else make_transport(address),
-        read_max_bytes=given["read_max_bytes"],
-    )
-    owned = tap if transport is None else None
+    inner: Transport
+    if pool is not None:
+        inner = RoutingTransport(
+            pool,
+            (lambda endpoint: make_transport(endpoint.url))
+            if transport is None
+            else (lambda _: transport),
+            base=address,
+            owned=transport is None,
+        )
+    else:
+        inner = transport if transport is not None else make_transport(address)
+    tap = TapTransport(inner, read_max_bytes=given["read_max_bytes"])
+    owned = tap if transport is None or pool is not None else None
     recipe = _Recipe(
         client_class=client_class,
         address=address,

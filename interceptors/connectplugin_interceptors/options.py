@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
@@ -30,6 +31,7 @@ class Options(TypedDict, total=False):
     retry_policy: RetryPolicy | None
     circuit_breaker: CircuitBreakerPolicy | None
     rate_limit: RateLimitPolicy | None
+    load_balancing: BalancePolicy | None
     wait_for_ready: bool
 
 

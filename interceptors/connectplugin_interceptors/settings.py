@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
@@ -21,6 +22,7 @@ class Settings:
         retry_policy: See `RetryPolicy`; None: one attempt.
         circuit_breaker: See `CircuitBreakerPolicy`; None: endpoints are asked however they fail.
         rate_limit: See `RateLimitPolicy`; None: no limit of this side.
+        load_balancing: See `BalancePolicy`; None: the first endpoint that can be had.
         wait_for_ready: A call that cannot be sent, because nothing can be reached, waits within its
             deadline instead of failing. Off by default, as in gRPC.
     """
@@ -29,6 +31,7 @@ class Settings:
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
+    load_balancing: BalancePolicy | None = BalancePolicy()
     wait_for_ready: bool = False
 
     def __post_init__(self) -> None:
@@ -37,6 +40,7 @@ class Settings:
         validation.instance(self, "retry_policy", RetryPolicy, optional=True)
         validation.instance(self, "circuit_breaker", CircuitBreakerPolicy, optional=True)
         validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)
+        validation.instance(self, "load_balancing", BalancePolicy, optional=True)
         validation.instance(self, "wait_for_ready", bool)
 
 

@@ -8,7 +8,11 @@ from typing import Any, TypeVar
 from connectrpc.client import ConnectClient
 from pyqwest import Transport
 
+from connectplugin_interceptors import validation
 from connectplugin_interceptors.attempt import AttemptScope
+from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.balance.interceptor import Balance
+from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.cancellation import CancellationRestore
 from connectplugin_interceptors.chain import (
     ATTEMPT_ORDER,
@@ -25,11 +29,13 @@ from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener, emitter
 from connectplugin_interceptors.foreign import Foreign, Link
 from connectplugin_interceptors.generated import bound_client
+from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.rate_limit.interceptor import RateLimit
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.retry.interceptor import Retry
+from connectplugin_interceptors.routing import BALANCED_URL
 from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change
 
 C = TypeVar("C", bound=ConnectClient)
@@ -49,6 +55,8 @@ class ClientStack:
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
+        load_balancing: See `BalancePolicy`. None: the first endpoint that can be had.
+        outlier_ejection: See `OutlierEjectionPolicy`. It is of all methods together.
         wait_for_ready: Whether calls wait until something can be reached. Default False.
         call: Interceptors of your own, run once per call, inside its deadline.
         attempt: Interceptors of your own, run once per attempt.
@@ -62,6 +70,8 @@ class ClientStack:
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
+    load_balancing: BalancePolicy | None = BalancePolicy()
+    outlier_ejection: OutlierEjectionPolicy | None = OutlierEjectionPolicy()
     wait_for_ready: bool = False
     call: Sequence[object] = ()
     attempt: Sequence[object] = ()
@@ -77,6 +87,7 @@ class ClientStack:
             links: list[object] = list(given)  # pyright: ignore[reportUnknownArgumentType]
             check_interceptors(links, f"ClientStack.{name}")
             object.__setattr__(self, name, tuple(links))
+        validation.instance(self, "outlier_ejection", OutlierEjectionPolicy, optional=True)
         settings = self._settings()
         check_settings(settings, "ClientStack")
         for pattern, _ in self.methods:
@@ -94,7 +105,15 @@ class ClientStack:
         Args:
             policies: Fields of `ClientStack`.
         """
-        off: dict[str, Any] = {"deadline": None, "retry_policy": None, "circuit_breaker": None}
+        off: dict[str, Any] = dict.fromkeys(
+            (
+                "deadline",
+                "retry_policy",
+                "circuit_breaker",
+                "load_balancing",
+                "outlier_ejection",
+            )
+        )
         return cls(**{**off, **policies})
 
     def for_method(self, pattern: str, /, **policies: Any) -> "ClientStack":
@@ -126,6 +145,7 @@ class ClientStack:
         clock: Clock | None = None,
         listeners: Sequence[Listener] = (),
         observed: bool = False,
+        pool: EndpointPool | None = None,
     ) -> list[Any]:
         """Make the chain, with machines of its own; clients that should share them share the list.
 
@@ -140,17 +160,32 @@ class ClientStack:
             clock: Where time comes from.
             listeners: Called with every `Event`.
             observed: Whether the client's transport is a `TapTransport`.
+            pool: The endpoints that a `RoutingTransport` under the client sends to.
         """
         time: Clock = clock if clock is not None else _system_clock
         emit = emitter(listeners)
         table = PolicyTable(self._settings(), self.methods)
         chance = rng or Random()  # noqa: S311  # jitter
         own = any(not isinstance(link, Link) for link in (*self.call, *self.attempt))
+        breaker = CircuitBreaker(name=name, clock=time, rng=chance, emit=emit)
+        balance: list[Any] = []
+        if pool is not None:
+            balance.append(
+                Balance(
+                    pool,
+                    ejection=self.outlier_ejection,
+                    peek=breaker.breakers.peek,
+                    clock=time,
+                    rng=chance,
+                    emit=emit,
+                )
+            )
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *map(_link, self.call),
             Retry(clock=time, rng=chance, emit=emit),
-            CircuitBreaker(name=name, clock=time, rng=chance, emit=emit),
+            *balance,
+            breaker,
             RateLimit(clock=time, emit=emit),
             AttemptScope(emit=emit),
             *map(_link, self.attempt),
@@ -160,7 +195,7 @@ class ClientStack:
     def client(
         self,
         client_class: type[C],
-        address: str,
+        address: str | Sequence[str] | EndpointPool,
         *,
         name: str | None = None,
         transport: Transport | None = None,
@@ -177,9 +212,11 @@ class ClientStack:
 
         Args:
             client_class: The generated class, such as `ElizaServiceClient`.
-            address: `http://` or `https://` URL of the server.
+            address: `http://` or `https://` URL of the server; or several, to balance over; or an
+                `EndpointPool`, whose set of endpoints can change.
             name: The client's name in events; by default the class's.
-            transport: Instead of the default one; anything like a `pyqwest.Transport`.
+            transport: Instead of the default one; anything like a `pyqwest.Transport`. For several
+                addresses the default is one for each.
             rng: Where jitter comes from.
             clock: Where time comes from.
             listeners: Called with every `Event`.
@@ -189,12 +226,7 @@ class ClientStack:
         Raises:
             ConfigError: The address is no URL, or an option belongs to the chain.
         """
-        if not isinstance(address, str) or not address.startswith(("http://", "https://")):
-            msg = (
-                f"ClientStack.client got the address {address!r}; it must be a URL with a scheme, "
-                "such as 'http://127.0.0.1:8080'"
-            )
-            raise ConfigError(msg)
+        pool = _pool(address)
         for taken in ("interceptors", "http_client"):
             if taken in options:
                 msg = (
@@ -208,8 +240,11 @@ class ClientStack:
             clock=clock,
             listeners=listeners,
             observed=True,
+            pool=pool,
         )
-        return bound_client(client_class, address, chain, transport, options)
+        if pool.sole is not None:
+            return bound_client(client_class, pool.sole.url, chain, transport, options)
+        return bound_client(client_class, BALANCED_URL, chain, transport, options, pool=pool)
 
     def describe(self, method: str | None = None) -> str:
         """The chain as it will be built, outermost first; for one method with its policies.
@@ -243,6 +278,10 @@ class ClientStack:
     def _attempt_lines(self, settings: Settings) -> list[str]:
         limit = settings.deadline.attempt if settings.deadline else None
         shown = {
+            "load balancing": (
+                f"{_policy(settings.load_balancing)}; "
+                f"outlier_ejection {_policy(self.outlier_ejection)}"
+            ),
             "circuit breaker": _policy(settings.circuit_breaker),
             "rate limit": _policy(settings.rate_limit),
             "attempt deadline": "off" if limit is None else f"{limit:g} s",
@@ -258,6 +297,26 @@ class ClientStack:
             if getattr(self, item.name) != item.default
         ]
         return f"ClientStack({', '.join(changed)})"
+
+
+def _pool(address: Any) -> EndpointPool:
+    if isinstance(address, EndpointPool):
+        return address
+    several: Any = (address,) if isinstance(address, str) else address
+    if (
+        not isinstance(several, list | tuple)
+        or not several
+        or not all(
+            isinstance(url, str) and url.startswith(("http://", "https://"))
+            for url in several  # pyright: ignore[reportUnknownVariableType]  # checked here
+        )
+    ):
+        msg = (
+            f"ClientStack.client got the address {address!r}; it must be a URL with a scheme, such "
+            "as 'http://127.0.0.1:8080', or a list of such, or an EndpointPool"
+        )
+        raise ConfigError(msg)
+    return EndpointPool(several, fixed=True)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _link(interceptor: object) -> object:

@@ -27,6 +27,8 @@ def make_transport(
     url: str,
     *,
     connect_timeout: float = 5.0,
+    max_connections: int = 1_000,
+    max_idle_connections: int = 64,
     tls_ca_cert: bytes | None = None,
     tls_cert: bytes | None = None,
     tls_key: bytes | None = None,
@@ -42,6 +44,8 @@ def make_transport(
         url: Only its scheme is looked at.
         connect_timeout: Seconds for a connection to come about; below the attempt's limit, so that
             "not sent" stays visible.
+        max_connections: To each address of the host. Beyond that a request waits for one.
+        max_idle_connections: Kept open for what comes next.
         tls_ca_cert: PEM of the authorities to trust; by default the system's.
         tls_cert: PEM of this side's certificate.
         tls_key: PEM of its key.
@@ -55,6 +59,8 @@ def make_transport(
         enable_brotli=False,
         enable_zstd=False,
         connect_timeout=connect_timeout,
+        max_connections_per_address=max_connections,
+        pool_max_idle_per_host=max_idle_connections,
         http_version=http_version,
         tls_ca_cert=tls_ca_cert,
         tls_include_system_certs=tls_ca_cert is None,
@@ -88,8 +94,14 @@ class TapTransport:
         attempt = current_attempt.get()
         # An attempt is sent once. A second request under it is somebody else's: made by a request
         # generator, say, which runs in a copy of this context.
-        if attempt is None or attempt.entered:
+        if attempt is None:
             return self._bounded(await self.inner.execute(request))
+        if attempt.entered:
+            token = current_attempt.set(None)
+            try:
+                return self._bounded(await self.inner.execute(request))
+            finally:
+                current_attempt.reset(token)
         attempt.entered = True
         response = await self.inner.execute(request)
         attempt.head(response.status, response.headers)

@@ -39,8 +39,8 @@ class BalancePolicy:
         idle_probe: Seconds after which an endpoint that is avoided, because it was slow or has
             failed, gets a single call to see whether it still is. Default 10; None never.
         panic_threshold: Share of the endpoints. If fewer are healthy and not ejected, both are
-            ignored: to spread over the sick is better than to drown the few. Default 0.5.
-            With 0, if none is. Circuit breakers are obeyed all the same; they have their own probes.
+            ignored: to spread over the sick is better than to drown the few. Default 0.5; with 0,
+            if none is. Circuit breakers are obeyed all the same; they have probes of their own.
 
     Raises:
         ConfigError: A field is out of its bounds, or `key` and `policy` do not belong together.

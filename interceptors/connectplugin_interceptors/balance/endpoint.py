@@ -1,16 +1,13 @@
 """An endpoint: who it is, whether it may be picked, and what its answers have taught.
 
-A fourth file beside config, machine and interceptor, since pool, transport and session know
-endpoints too. As pure as the machine: time is an argument, and every step is synchronous.
+A file beside config, machine and interceptor, since pool, transport and session know endpoints
+too. As pure as the machine: time is an argument, and every step is synchronous.
 """
 
 import enum
 from dataclasses import dataclass
 from math import exp, inf
-from typing import TYPE_CHECKING, Any, Final
-
-if TYPE_CHECKING:
-    from pyqwest import Transport
+from typing import Any, Final
 
 _LEAST_RTT: Final = 0.0001
 """Seconds. Below, times tell nothing; and an estimate that has faded to nothing must not hide how
@@ -56,7 +53,6 @@ class Endpoint:
         key: Its name.
         url: Where requests go, without a slash at the end.
         target: What its transport is made of.
-        transport: Made when it is first needed.
         connecting: Whether it waits for its handshake.
         draining: Whether it has left the set.
         healthy: What a health check says.
@@ -86,7 +82,6 @@ class Endpoint:
         "picked",
         "succeeded",
         "target",
-        "transport",
         "trial_since",
         "url",
     )
@@ -95,7 +90,6 @@ class Endpoint:
         self.key = address.key
         self.url = address.url.rstrip("/")
         self.target = self.url if address.target is None else address.target
-        self.transport: Transport | None = None
         self.connecting = connecting
         self.draining = False
         self.healthy = True

@@ -15,8 +15,9 @@ from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.balance.endpoint import Endpoint
 from connectplugin_interceptors.balance.ring import HashRing
 
-Blocked: TypeAlias = Callable[[Endpoint], float | None]
-"""Seconds until an endpoint's circuit breaker admits a call; None if it does now."""
+Blocked: TypeAlias = Callable[[Endpoint], float]
+"""0 if an endpoint's circuit breaker admits a call now, else the seconds until it may; infinite if
+only a person can change it."""
 
 Draw: TypeAlias = Callable[[], float]
 """Random numbers in [0, 1), handed in."""
@@ -78,7 +79,7 @@ def two_choices(
     one, two = usable[at], usable[other]
     decay, initial = policy.decay, policy.initial_rtt
     best = one if one.load(now, decay, initial) <= two.load(now, decay, initial) else two
-    if best not in tried and (blocked is None or blocked(best) is None):
+    if best not in tried and (blocked is None or not blocked(best)):
         return best
     fit = _some_fits(usable, draw, tried, blocked)
     if len(fit) > 2:  # noqa: PLR2004  # two to choose from
@@ -142,13 +143,16 @@ def first_fit(
 
 def fits(endpoint: Endpoint, tried: Sequence[Endpoint], blocked: Blocked | None) -> bool:
     """Whether an attempt can be sent there."""
-    return endpoint not in tried and (blocked is None or blocked(endpoint) is None)
+    return endpoint not in tried and (blocked is None or not blocked(endpoint))
 
 
 def shortest_wait(snapshot: Snapshot, blocked: Blocked | None) -> float | None:
-    """Seconds until the first circuit breaker admits a call; None if no breaker is in the way."""
+    """Seconds until the first circuit breaker admits a call; None if nobody knows.
+
+    Asked when nobody can be had, so each breaker is in the way.
+    """
     if blocked is None:
         return None
     waits = [blocked(endpoint) for endpoint in (*snapshot.usable, *snapshot.others)]
-    shortest = min((wait for wait in waits if wait is not None), default=inf)
+    shortest = min(waits, default=inf)
     return None if shortest == inf else shortest

@@ -6,6 +6,7 @@ is due (a look at the outliers, the end of an ejection, a probe) is attended to 
 since without calls nobody misses it.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -33,14 +34,15 @@ from connectplugin_interceptors.outlier_ejection.machine import Tally, ejection_
 
 _DEFAULT: Final = BalancePolicy()
 
+_MOST_MOVES: Final = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
     """No endpoint can be had.
 
     Attributes:
-        retry_after: Seconds until the first circuit breaker admits a call, if it is breakers that
-            are in the way; else None.
+        retry_after: Seconds until the first circuit breaker admits a call; None if nobody knows.
     """
 
     retry_after: float | None
@@ -95,9 +97,9 @@ class EndpointPool:
         self._number = 0
         self._next_look = inf
         self._next_sweep = -inf
-        self._moves: list[Move] = []
-        self.released: Callable[[Endpoint], None] | None = None
-        """Called when an endpoint has left the set and its last call is over."""
+        # Kept for whoever asks; bounded, since perhaps nobody does.
+        self._moves: deque[Move] = deque(maxlen=_MOST_MOVES)
+        self._on_released: list[Callable[[Endpoint], None]] = []
         self._replace(source)
         members = self._snapshot.members
         self.sole: Endpoint | None = members[0] if fixed and len(members) == 1 else None
@@ -177,11 +179,21 @@ class EndpointPool:
             self._look(endpoint, now)
         self._rebuild()
 
+    def on_released(self, callback: Callable[[Endpoint], None]) -> None:
+        """Call this with each endpoint that has left the set and whose last call is over."""
+        self._on_released.append(callback)
+
+    def off_released(self, callback: Callable[[Endpoint], None]) -> None:
+        """Call it no more."""
+        if callback in self._on_released:
+            self._on_released.remove(callback)
+
     def moves(self) -> Sequence[Move]:
         """The changes of state since this was asked last; for events."""
         if not self._moves:
             return ()
-        moves, self._moves = self._moves, []
+        moves = tuple(self._moves)
+        self._moves.clear()
         return moves
 
     def pick(
@@ -263,10 +275,22 @@ class EndpointPool:
         return any(fits(endpoint, tried, blocked) for endpoint in self._snapshot.usable)
 
     def responded(
-        self, endpoint: Endpoint, policy: BalancePolicy | None, rtt: float, now: float
+        self, endpoint: Endpoint, policy: BalancePolicy | None, *, started: float, now: float
     ) -> None:
         """A stream's first response has come; `settle` follows when it is over."""
-        endpoint.observe(rtt, now, (policy or _DEFAULT).decay)
+        self._answered(endpoint, policy or _DEFAULT, started, now)
+
+    def _answered(
+        self, endpoint: Endpoint, policy: BalancePolicy, started: float, now: float
+    ) -> None:
+        if started >= endpoint.trial_since:
+            endpoint.trial_since = inf
+            endpoint.begin_anew(now - started, now)
+            return
+        endpoint.observe(now - started, now, policy.decay)
+        if endpoint.due == inf and policy.idle_probe and now - started > policy.initial_rtt:
+            # Perhaps it is slow for a while only; then it must not be avoided for ever.
+            self._look(endpoint, now + policy.idle_probe)
 
     def settle(
         self,
@@ -276,7 +300,7 @@ class EndpointPool:
         *,
         started: float,
         now: float,
-        rtt: float | None,
+        responded: bool = False,
         hint: float | None = None,
         throttled: bool = False,
     ) -> None:
@@ -288,7 +312,7 @@ class EndpointPool:
             outcome: How it ended.
             started: When it was picked.
             now: Monotonic seconds.
-            rtt: Seconds until it was answered; None for a stream that has told it before.
+            responded: Whether it is a stream, of which `responded` has told the answer.
             hint: Seconds for which the server asks to be left alone.
             throttled: Whether a quota was used up: that is no failure, and no reason to come back.
         """
@@ -308,13 +332,8 @@ class EndpointPool:
             self._look(endpoint, now)
         elif outcome is not Outcome.NEUTRAL:
             endpoint.succeeded += 1
-            if started >= endpoint.trial_since:
-                endpoint.trial_since = inf
-                endpoint.begin_anew(now - started if rtt is None else rtt, now)
-            elif rtt is not None:
-                endpoint.observe(rtt, now, using.decay)
-                if endpoint.due == inf and rtt > using.initial_rtt and using.idle_probe:
-                    self._look(endpoint, now + using.idle_probe)
+            if not responded:
+                self._answered(endpoint, using, started, now)
 
     def _attend(
         self, policy: BalancePolicy | None, now: float, blocked: Blocked | None
@@ -347,12 +366,12 @@ class EndpointPool:
         self, endpoint: Endpoint, policy: BalancePolicy, now: float, blocked: Blocked | None
     ) -> Endpoint | None:
         """The endpoint, if a call should be sent there to see how it is; and when to look again."""
-        wait = None if blocked is None else blocked(endpoint)
-        if wait is not None:
-            endpoint.trial_since = min(endpoint.trial_since, now + wait)
-            self._look(endpoint, now + wait)
-            return None
         idle = policy.idle_probe
+        wait = 0.0 if blocked is None else blocked(endpoint)
+        if wait > 0:
+            endpoint.trial_since = min(endpoint.trial_since, now + wait)
+            self._look(endpoint, now + min(wait, idle or policy.decay))
+            return None
         if endpoint.trial_since > now:
             if idle is None or endpoint.rtt(now, policy.decay, policy.initial_rtt) <= (
                 policy.initial_rtt
@@ -411,8 +430,8 @@ class EndpointPool:
     def _let_go(self, endpoint: Endpoint) -> None:
         if endpoint.pending == 0 and endpoint in self._leaving:
             self._leaving.discard(endpoint)
-            if self.released is not None:
-                self.released(endpoint)
+            for callback in tuple(self._on_released):
+                callback(endpoint)
 
     def __repr__(self) -> str:
         usable, members = len(self._snapshot.usable), len(self._snapshot.members)
