@@ -50,13 +50,14 @@ R = TypeVar("R")
 class _Progress:
     """What one call's attempts have come to so far."""
 
-    __slots__ = ("answered", "error", "place", "replay")
+    __slots__ = ("answered", "counted", "error", "place", "replay")
 
     def __init__(self, replay: RequestReplay[Any] | None) -> None:
         self.replay = replay
         self.error: ConnectError | None = None
         self.place = Place()
         self.answered = False
+        self.counted = 1  # a transparent retry repeats the attempt before, and counts with it
 
 
 class Retry:
@@ -207,7 +208,7 @@ class Retry:
         if verdict.cause is Cause.REJECTED:
             if _unready(error) and call.settings.wait_for_ready and _untouched(progress):
                 await self._room.turn(call, error, progress.place)
-                return own.following(Attempt(attempt.number, AttemptKind.READY))
+                return _ready(own)
             # A second attempt that is refused here says less than the first one's error.
             raise progress.error or error
         progress.error = error
@@ -216,9 +217,9 @@ class Retry:
             raise error
         if verdict.cause is not Cause.CONNECTION:
             self._room.reachable()
-        elif call.settings.wait_for_ready and _untouched(progress):
+        elif call.settings.wait_for_ready and _untouched(progress) and not attempt.untried:
             await self._room.turn(call, error, progress.place)
-            return own.following(Attempt(attempt.number, AttemptKind.READY))
+            return _ready(own)
         # What was reached may still refuse; the place among the waiting is given back all the same.
         self._room.leave(progress.place)
         again = self._decide(call, attempt, verdict, error, progress)
@@ -226,15 +227,17 @@ class Retry:
             note_retry_after(error, again.retry_after)
             self._stopped(call, again.reason, verdict)
             raise error
+        if again.kind is not AttemptKind.TRANSPARENT:
+            progress.counted += 1
+        number = progress.counted
         if self._emit is not None:
-            number = call.attempts + 1
             self._emit(
                 RetryScheduled(call.name, call.path, number, again.kind, again.delay, verdict.cause)
             )
         if again.delay > 0:
             await self._clock.sleep(again.delay)
         call.attempts += 1
-        return own.following(Attempt(call.attempts, again.kind))
+        return own.following(Attempt(number, again.kind))
 
     def _decide(
         self,
@@ -255,11 +258,12 @@ class Retry:
         )
         failed = FailedAttempt(
             verdict=verdict,
-            number=call.attempts,
+            number=progress.counted,
             idempotent=call.idempotent,
             committed=committed,
             pushback=parse_pushback(attempt.response_headers, error.details, wall_time()),
             remaining=call.remaining(now),
+            untried=attempt.untried,
         )
         budget = None
         if policy.budget is not None:
@@ -286,6 +290,12 @@ def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
     if settings.retry_policy is None and not settings.wait_for_ready:
         replay.commit()
     return replay
+
+
+def _ready(own: CallContext) -> CallContext:
+    """The context of an attempt after a wait: of all endpoints, since any may be back."""
+    own.call.visited = ()
+    return own.following(Attempt(own.attempt.number, AttemptKind.READY))
 
 
 def _unready(error: ConnectError) -> bool:
