@@ -1,9 +1,9 @@
-"""A plugin server in a process of its own: prints its URL, writes `cleaned` when it has cleaned up."""
+"""A plugin server in a process of its own: prints its URL, and writes a file as its clean-up."""
 
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from connectplugin import ServeConfig, Server, serve
 from tests.integration.serving_kv import TellingKV, bound
@@ -16,7 +16,7 @@ class Store(TellingKV):
         super().__init__()
         self._cleaned = cleaned
 
-    async def __aenter__(self) -> "Store":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -30,7 +30,7 @@ def main() -> None:
         options["stream_drain_timeout"] = float(streams)
 
     def started(server: Server) -> None:
-        print(server.url, flush=True)
+        print(server.url, flush=True)  # noqa: T201  # told to the test
 
     config = ServeConfig(plugins=[bound(Store(Path(cleaned)))], addr=addr, **options)
     asyncio.run(serve(config, started=started))

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Program:
 @contextlib.asynccontextmanager
 async def running(
     tmp_path: Path, *, grace: float = 2.0, streams: str = "default", addr: str = "127.0.0.1:0"
-) -> AsyncIterator[Program]:
+) -> AsyncGenerator[Program]:
     paths = (ROOT, ROOT / "interceptors", ROOT / "examples/kv/gen")
     cleaned = tmp_path / "cleaned"
     process = await asyncio.create_subprocess_exec(
@@ -182,7 +182,7 @@ async def test_a_call_that_does_not_end_is_cut_off_by_the_grace(tmp_path: Path) 
         call = asyncio.create_task(KVServiceClient(program.url).get(GetRequest(key="hang")))
         await asyncio.sleep(0.3)
         program.send(signal.SIGTERM)
-        with pytest.raises(ConnectError, match="draining: .* everything ends after 1 s"):
+        with pytest.raises(ConnectError, match=r"draining: .* everything ends after 1 s"):
             await call
         assert await program.code(within=2.0) == 0
         assert program.cleaned
