@@ -2,11 +2,13 @@
 
 connectrpc sends the head with the first message. A watch that has nothing to say for an hour looks,
 until then, like a server that hangs; a client that limits its attempts could not tell the two
-apart. So a stream that is silent for `HEAD_AFTER` gets its head: "accepted, wait".
+apart. So a stream whose handler has been silent for `HEAD_AFTER` gets its head: "accepted, wait".
+Before its handler runs it gets none: a refusal must still be able to say, in the head, that the
+call was not processed.
 
 Only where the head can be known: to clients of the Connect protocol that ask for no compression, as
 those of `ClientStack.client`. Response headers that a handler sets later than that are lost to
-them; those set at its beginning, before it waits for anything, are not.
+them.
 """
 
 import asyncio
@@ -14,6 +16,8 @@ from contextvars import Context
 from typing import Final
 
 from connectplugin.serving.layers import ASGIApp, Message, Receive, Scope, Send
+from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.inbound import stream_started
 
 HEAD_AFTER: Final = 1.0
 """Seconds; far below the limit of an attempt, and too late to take a head from a handler that is
@@ -35,12 +39,12 @@ class EarlyHead:
             await self._app(scope, receive, send)
             return
         head = _Head(send, content_type)
-        loop = asyncio.get_running_loop()
-        timer = loop.create_task(head.send_early(), context=Context())
+        # In the request's own context, as far as that goes: it ends with the request.
+        stream_started.set(head.handler_started)
         try:
             await self._app(scope, receive, head.send)
         finally:
-            timer.cancel()
+            head.close()
 
 
 class _Head:
@@ -52,12 +56,27 @@ class _Head:
         self._early = False
         self._started = False
         self._gone = asyncio.Event()
+        self._timer: asyncio.Task[None] | None = None
 
-    async def send_early(self) -> None:
+    def handler_started(self, ctx: Ctx) -> None:
+        """From now on silence means that there is nothing to say."""
+        loop = asyncio.get_running_loop()
+        self._timer = loop.create_task(self._send_early(ctx), context=Context(), name="early head")
+
+    def close(self) -> None:
+        """The response is over."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _send_early(self, ctx: Ctx) -> None:
         await asyncio.sleep(HEAD_AFTER)  # noqa: TID251  # a server's own time
         if self._started:
             return
         self._started = self._early = True
+        own = [
+            (name.encode("latin-1"), value.encode("latin-1"))
+            for name, value in ctx.response_headers.allitems()
+        ]
         await self._send(
             {
                 "type": "http.response.start",
@@ -65,12 +84,14 @@ class _Head:
                 "headers": [
                     (b"content-type", self._content_type),
                     (b"connect-content-encoding", b"identity"),
+                    *own,
                 ],
             }
         )
         self._gone.set()
 
     async def send(self, message: Message) -> None:
+        """The application's `send`."""
         if self._early:
             # What follows the head must not overtake it.
             await self._gone.wait()

@@ -7,8 +7,10 @@ only until the handler has ended.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextvars import ContextVar
 
+from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.clock import Clock
 
 
@@ -52,6 +54,12 @@ class InboundCall:
 inbound: ContextVar[InboundCall | None] = ContextVar("connectplugin_inbound", default=None)
 """The call that is answered in this context. Holds on in tasks that the handler starts, so ask
 `inherited_deadline` rather than reading it."""
+
+stream_started: ContextVar[Callable[[Ctx], None] | None] = ContextVar(
+    "connectplugin_stream_started", default=None
+)
+"""Told when the handler of a stream of responses is entered, past all that may refuse the call. Set
+by what lies below the application, in the task that answers the call."""
 
 
 def inherited_deadline(clock: Clock) -> float | None:

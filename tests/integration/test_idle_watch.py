@@ -6,12 +6,25 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
+from connectrpc.client import ResponseMetadata
+from connectrpc.errors import ConnectError
+from pyqwest import Client as HTTPClient
 
-from connectplugin import Client, ClientConfig, DeadlineExceededError, ServeConfig, create_app
+from connectplugin import (
+    BulkheadPolicy,
+    Client,
+    ClientConfig,
+    DeadlineExceededError,
+    ServeConfig,
+    ServerStack,
+    create_app,
+)
 from connectplugin.serving import early_head
 from connectplugin.serving.early_head import HEAD_AFTER
 from connectplugin.testing import VirtualTime
-from kv.v1.kv_pb import WatchResponse
+from connectplugin.transport.in_process import InProcessTransport
+from kv.v1.kv_connect import KVService, KVServiceASGIApplication, KVServiceClient
+from kv.v1.kv_pb import WatchRequest, WatchResponse
 from kv_plugin import kv_plugin
 from server import MemoryKV
 from tests.integration.locations import Location, everywhere
@@ -80,3 +93,43 @@ async def test_a_server_that_hangs_is_left_at_the_attempts_limit(
             async for _ in client.dispense(kv_plugin).watch("a"):
                 pass
     assert virtual_time.now() == pytest.approx(10, abs=0.1)
+
+
+async def test_what_waits_in_a_queue_gets_no_head_and_is_refused_as_not_processed(
+    virtual_time: VirtualTime,
+) -> None:
+    """A head that was sent early could not say so any more."""
+    stack = ServerStack(bulkhead=BulkheadPolicy(max_in_flight=1, max_queue=1, max_wait=5.0))
+    app = create_app(ServeConfig(plugins=[kv_plugin.bind(MemoryKV())], stack=stack))
+    transport = InProcessTransport(app)
+    plain = KVServiceClient("http://x", http_client=HTTPClient(transport), accept_compression=())
+    first = plain.watch(WatchRequest(prefix="a"))
+    blocker = asyncio.ensure_future(anext(first))
+    await asyncio.sleep(0.1)
+    with ResponseMetadata() as head:
+        with pytest.raises(ConnectError, match="limit of 1 calls"):
+            await anext(plain.watch(WatchRequest(prefix="a")))
+        assert head.headers["x-connectplugin-nack"] == "overloaded"
+    assert virtual_time.now() == pytest.approx(5.1, abs=0.01)
+    blocker.cancel()
+    await asyncio.gather(blocker, return_exceptions=True)
+    await transport.aclose()
+
+
+async def test_an_early_head_carries_what_the_handler_has_set(virtual_time: VirtualTime) -> None:
+    class Telling(KVService):
+        async def watch(self, request: WatchRequest, ctx: Any) -> AsyncIterator[WatchResponse]:
+            ctx.response_headers["x-told"] = "yes"
+            await virtual_time.sleep(100)
+            yield WatchResponse()
+
+    app = KVServiceASGIApplication(Telling(), interceptors=ServerStack().interceptors())
+    transport = InProcessTransport(early_head.EarlyHead(cast("Any", app)))
+    plain = KVServiceClient("http://x", http_client=HTTPClient(transport), accept_compression=())
+    with ResponseMetadata() as head:
+        first = asyncio.ensure_future(anext(plain.watch(WatchRequest())))
+        await virtual_time.sleep(HEAD_AFTER + 0.1)
+        assert head.headers["x-told"] == "yes"
+        assert not first.done()
+        await first
+    assert virtual_time.now() == pytest.approx(100)

@@ -107,10 +107,10 @@ class ServerStack:
 
     def describe(self) -> str:
         """The chain, outermost first, one link a line."""
-        lines = [f"{name:<10} {policy!r}" for name, policy in self._links()]
+        lines = [f"{name:<10} {policy}" for name, policy in self._links()]
         return "\n".join([*lines, "handler"])
 
-    def _links(self) -> list[tuple[str, object]]:
+    def _links(self) -> list[tuple[str, str]]:
         links: list[tuple[str, object]] = [("masking", self.masking)]
         links += [("before", member) for member in self.before]
         links += [("drain", self.drain), ("deadline", self.deadline)]
@@ -118,7 +118,7 @@ class ServerStack:
         links += [("admission", member) for member in self.admission]
         links += [("bulkhead", self.bulkhead)]
         links += [("around", member) for member in self.around]
-        return [(name, "off" if policy is None else policy) for name, policy in links]
+        return [(name, "off" if policy is None else repr(policy)) for name, policy in links]
 
 
 class ServerChain:

@@ -10,7 +10,7 @@ from connectrpc.method import StreamType
 
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.clock import Clock
-from connectplugin_interceptors.inbound import InboundCall, inbound
+from connectplugin_interceptors.inbound import InboundCall, inbound, stream_started
 from connectplugin_interceptors.server.answer import expired, refuse_unprocessed
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
 from connectplugin_interceptors.server.deadline.machine import limit
@@ -98,6 +98,8 @@ class HandlerDeadline:
         """Only the check: the server sets streams of responses no limit of its own."""
         if (call := inbound.get()) is not None:
             _enter(call, ctx)
+        if (tell := stream_started.get()) is not None:
+            tell(ctx)
         async with closing(call_next(request, ctx)) as responses:
             async for response in responses:
                 yield response
