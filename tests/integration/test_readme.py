@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from kv.v1.kv_connect import KVServiceASGIApplication, KVServiceClient
-from kv.v1.kv_pb import GetRequest, GetResponse
 from pyqwest.testing import ASGITransport
 
 from connectplugin import OverloadedError
+from kv.v1.kv_connect import KVServiceASGIApplication, KVServiceClient
+from kv.v1.kv_pb import GetRequest, GetResponse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
