@@ -143,7 +143,9 @@ class EndpointPool:
             known = self._members.get(key) or _same(self._leaving, address)
             if known is None or not _is(known, address):
                 known = Endpoint(address, connecting=self._connecting)
-                self._moves.append(Move(known, EndpointState.DRAINING, known.state))
+                # A newcomer's first call shows how fast it is: a guess might keep it waiting.
+                known.trial_since = -inf
+                self._look(known, -inf)
             elif known.draining:
                 self._leaving.discard(known)
                 self._change(known, draining=False)
