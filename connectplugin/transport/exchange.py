@@ -206,8 +206,10 @@ class Exchange:
             self._app_task.cancel("the client is gone")
 
     def _stop_requests(self) -> None:
-        if self._request_task is not None and not self._request_task.done():
-            self._request_task.cancel()
+        task = self._request_task
+        # Once: a second cancellation would interrupt the clean-up of the caller's generator.
+        if task is not None and not task.done() and not task.cancelling():
+            task.cancel()
 
     # Both
 

@@ -4,6 +4,10 @@ connectrpc turns `CancelledError` into `ConnectError(CANCELED)`. Left so, `async
 ConnectError, a TaskGroup reports one error too many, and a retry would swallow the cancellation
 and call again. This link turns it back. A `canceled` that the *server* sent has no cause, and
 stays what it is: an answer.
+
+And on Python 3.11 `asyncio.wait_for`, which connectrpc awaits a unary response with, forgets a
+cancellation that meets the response, or the connection's failure, in one turn of the loop: the task
+would go on as if nobody had cancelled it. This link remembers it.
 """
 
 import asyncio
@@ -29,15 +33,22 @@ def _restore(error: ConnectError) -> None:
 
 
 class CancellationRestore:
-    """Raises the `CancelledError` that connectrpc has wrapped."""
+    """Raises the `CancelledError` that connectrpc has wrapped, or that was forgotten below it."""
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Await the rest of the chain."""
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
         try:
-            return await call_next(request, ctx)
+            response = await call_next(request, ctx)
         except ConnectError as error:
             _restore(error)
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError from error
             raise
+        if task is not None and task.cancelling() > before:
+            raise asyncio.CancelledError
+        return response
 
     intercept_client_stream: Any = intercept_unary
 

@@ -14,7 +14,7 @@ these cases does anything close the caller's generator; `RequestReplay.aclose` d
 
 import asyncio
 import types
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -58,12 +58,14 @@ class RequestReplay(Generic[T]):
 
     __slots__ = (
         "_attempt",
+        "_before",
         "_bytes",
         "_closed",
         "_committed",
         "_context",
         "_ended",
         "_interrupted",
+        "_interruptions",
         "_iterator",
         "_kept",
         "_max_bytes",
@@ -103,6 +105,8 @@ class RequestReplay(Generic[T]):
         self._puller: asyncio.Task[Any] | None = None
         # Set while `aclose` waits for the puller to let go.
         self._interrupted: asyncio.Future[None] | None = None
+        self._before = 0  # how often the puller's task had been cancelled when it began
+        self._interruptions = 0
 
     @property
     def can_replay(self) -> bool:
@@ -151,13 +155,14 @@ class RequestReplay(Generic[T]):
             self._attempt.end(AttemptOverError("the call is over"))
         if self._pull is not None:
             self._pull.cancel()
-            await asyncio.wait({self._pull})
+            await _end_of(self._pull, self._pull.cancel)
         if self._puller is not None:
-            # A transport still waits for the caller's next message. Only its wait is cancelled, not
-            # its task: `_pass_through` takes the cancellation back, as `asyncio.timeout` does.
             self._interrupted = asyncio.get_running_loop().create_future()
-            self._puller.cancel()
-            await self._interrupted
+            # A transport that has given up its own wait must not be told twice: the second time
+            # would interrupt what the caller's generator does to clean up.
+            if self._puller.cancelling() <= self._before:
+                self._interrupt()
+            await _end_of(self._interrupted, self._interrupt)
         close: Any = getattr(self._iterator, "aclose", None)
         if close is None:
             return
@@ -171,6 +176,16 @@ class RequestReplay(Generic[T]):
                     "asyncgen": self._iterator,
                 }
             )
+
+    def _interrupt(self) -> None:
+        """Let the puller's wait end.
+
+        Only its wait is cancelled, not its task, which is a transport's: `_pass_through` takes the
+        cancellation back, as `asyncio.timeout` does.
+        """
+        if self._puller is not None:
+            self._interruptions += 1
+            self._puller.cancel()
 
     async def next_for(self, attempt: "_AttemptRequests[T]") -> T:
         """The next message of an attempt."""
@@ -229,7 +244,7 @@ class RequestReplay(Generic[T]):
             raise RuntimeError(_TWICE)
         # Never None: whatever awaits under asyncio is part of a task.
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        left = before = task.cancelling()
+        left = before = self._before = task.cancelling()
         self._puller = task
         try:
             try:
@@ -238,7 +253,8 @@ class RequestReplay(Generic[T]):
                 self._puller = None
                 left = task.cancelling()
                 if self._interrupted is not None:
-                    left = task.uncancel()
+                    for _ in range(self._interruptions):
+                        left = task.uncancel()
                     if not self._interrupted.done():
                         self._interrupted.set_result(None)
         except StopAsyncIteration:
@@ -321,6 +337,19 @@ class _AttemptRequests(AsyncIterator[T]):
 def request_error(requests: object) -> Exception | None:
     """What the caller's stream has raised while an attempt read from it; None if it has not."""
     return requests.own_error if isinstance(requests, _AttemptRequests) else None
+
+
+async def _end_of(future: "asyncio.Future[None]", cancel: Callable[[], object]) -> None:
+    """Wait for a future; whoever cancels the wait cancels, again, what it waits for."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait({future})
+        except asyncio.CancelledError as error:
+            cancel()
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _awaited(call: Any) -> Any:

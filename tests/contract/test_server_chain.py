@@ -3,16 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from connectrpc.client import ResponseMetadata
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from connectrpc.protocol import ProtocolType
-from pyqwest import Client
+from pyqwest import Client, Headers, Request
 
+from connectplugin.serving.layers import CutCalls
 from connectplugin.testing import VirtualTime
+from connectplugin.transport.in_process import InProcessTransport
 from connectplugin_interceptors import (
     BulkheadPolicy,
     ClientStack,
@@ -327,6 +329,43 @@ async def test_without_a_policy_the_clients_deadline_still_holds(virtual_time: V
     error = await served.error(Shape.UNARY, timeout_ms=45_000)
     assert error.code is Code.DEADLINE_EXCEEDED
     assert virtual_time.now() == pytest.approx(45.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("Get", "application/proto"), ("Watch", "application/connect+proto")],
+)
+async def test_a_request_that_does_not_arrive_gives_its_slot_back(
+    path: str, kind: str, virtual_time: VirtualTime
+) -> None:
+    """A byte now and then would hold the bulkhead's slot for ever."""
+
+    async def dribble() -> AsyncIterator[bytes]:
+        while True:
+            yield b"\0"
+            await virtual_time.sleep(7.0)
+
+    served = Served(answers())
+    app = CutCalls(cast("Any", served.peer.app))
+    headers = Headers([("content-type", kind)])
+    request = Request("POST", f"http://x/kv.v1.KVService/{path}", headers, dribble())
+    response = await InProcessTransport(app).execute(request)
+    body = b"".join([bytes(chunk) async for chunk in response.content])
+    assert b"deadline_exceeded" in body
+    assert b"did not arrive within 30 s" in body
+    assert response.headers[NACK] == "expired"
+    assert virtual_time.now() == pytest.approx(30.0)
+    assert served.chain.bulkheads[""].in_flight == 0
+    assert served.peer.calls == []
+
+
+async def test_requests_of_an_open_stream_may_take_their_time(virtual_time: VirtualTime) -> None:
+    async def slowly() -> AsyncIterator[str]:
+        for key in ("a", "b"):
+            yield key
+            await virtual_time.sleep(100.0)
+
+    assert await Shape.BIDI_STREAM.run(Served(echoes()).client(), slowly()) == [b"a", b"b"]
 
 
 # Bulkhead

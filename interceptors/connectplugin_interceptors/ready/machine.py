@@ -18,6 +18,9 @@ SHORTEST_INTERVAL: Final = 0.05
 
 LONGEST_INTERVAL: Final = 0.25
 
+SHORTEST_WAIT: Final = 0.001
+"""Seconds; no wait for a turn is shorter."""
+
 MOST_WAITING: Final = 1_000
 """Calls that may wait, per client; more are refused."""
 
@@ -68,7 +71,8 @@ class ReadyGate:
             self._interval = min(self._interval * 2.0, LONGEST_INTERVAL)
             self._next_turn = now + self._interval
         else:
-            return self._next_turn - now
+            # A clock may be coarser than what is left, and would not have moved when we ask again.
+            return max(self._next_turn - now, SHORTEST_WAIT)
         self.trying += 1
         return 0.0
 
