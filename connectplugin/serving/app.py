@@ -85,7 +85,7 @@ class PluginApp:
         self._users = 0
         self._entered = contextlib.AsyncExitStack()
         app: ASGIApp = ReadAhead(EarlyHead(self._router))
-        app = CutCalls(app, drain=self._drain)
+        app = CutCalls(app)
         self._app: ASGIApp = ResponseHead(app, instance_id=self.instance_id, drain=self._drain)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

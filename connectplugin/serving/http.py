@@ -20,6 +20,9 @@ _KEEP_ALIVE: Final = 120
 """Seconds that an idle connection is kept: longer than clients' pools keep theirs (pyqwest: 90 s),
 so that it is the client that closes it, and never in the moment of its next call."""
 
+_MOST_HEAD: Final = 64 * 1024
+"""Bytes of a request's first line and headers; uvicorn itself takes any number."""
+
 _FLUSH: Final = 1.0
 """Seconds that connections get to write out what is buffered."""
 
@@ -106,17 +109,45 @@ class HttpListener:
 
 
 class _Protocol(HttpToolsProtocol):
-    """Tells when the connection is closed, everything written."""
+    """Tells when the connection is closed, everything written; limits heads and silence."""
 
     def __init__(self, every: "set[_Protocol]", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lost = asyncio.Event()
         self._every = every
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Somebody has connected."""
         super().connection_made(transport)
         self._every.add(self)
+        # A connection on which nothing ever comes is an idle one too. uvicorn stops this timer when
+        # data come.
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come, unless it is a head without end."""
+        super().data_received(data)
+        if self._head_bytes >= 0:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MOST_HEAD and not self.transport.is_closing():
+                self.transport.write(
+                    b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+                    b"content-length: 0\r\nconnection: close\r\n\r\n"
+                )
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        """Its head is there: what follows is the body, which has limits of its own."""
+        self._head_bytes = -1
+        super().on_headers_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
+from connectplugin_interceptors.server.cut import was_cut_off
 from connectplugin_interceptors.server.drain.interceptor import Drain
 from connectplugin_interceptors.wire import INSTANCE_HEADER
 
@@ -41,15 +42,14 @@ class ResponseHead:
 
 
 class CutCalls:
-    """Ends the cancellation of calls that the drain has cut off.
+    """Ends the cancellation of calls that the chain has cut off, when the server drains, say.
 
     Their client has its answer (`unavailable` and the reason), and to the HTTP server below nothing
     happened: it would log a traceback for each.
     """
 
-    def __init__(self, app: ASGIApp, *, drain: Drain) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._drain = drain
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -57,6 +57,6 @@ class CutCalls:
             await self._app(scope, receive, send)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            # `uncancel` tells how many requests to cancel are left: another one is not the drain's.
-            if task is None or not self._drain.was_cut(task) or task.uncancel() > 0:
+            # `uncancel` tells how many requests to cancel are left: others are not the chain's.
+            if task is None or not was_cut_off(task) or task.uncancel() > 0:
                 raise

@@ -5,8 +5,8 @@ when its handler wants the next request, and watches for the disconnect once the
 handler of a client or bidi stream that is busy with something else would not notice. So this layer
 reads ahead, and cancels the task when the client is gone and nobody is asking.
 
-And a handler that always has the next message at hand, before a client that reads fast, would never
-let the loop turn: no other call would be answered, no disconnect noticed. So the layer lets it turn.
+And a handler that always has the next message at hand, before a client that reads fast, would not
+let the loop turn: no other call would be answered, no disconnect noticed. So the layer does.
 """
 
 import asyncio

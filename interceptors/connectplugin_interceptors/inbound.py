@@ -24,22 +24,46 @@ class InboundCall:
         started: Whether the handler has been entered. Until then the call was not processed.
         ended: Whether the call is over.
         own_timer: Whether the deadline is the server's own limit, which no one else enforces.
+        arrival: The timer that ends the wait for the request; None if nothing limits that.
+        given_up: Whether that timer has ended the call.
     """
 
-    __slots__ = ("clock", "deadline", "ended", "own_timer", "started", "task")
+    __slots__ = (
+        "arrival",
+        "clock",
+        "deadline",
+        "ended",
+        "given_up",
+        "own_timer",
+        "started",
+        "task",
+    )
 
     def __init__(self, clock: Clock, deadline: float | None, *, own_timer: bool = False) -> None:
         self.clock = clock
         self.deadline = deadline
         self.own_timer = own_timer
         self.task = asyncio.current_task()
+        self.arrival: asyncio.TimerHandle | None = None
+        self.given_up = False
         self.started = False
         self.ended = False
+
+    def start(self) -> None:
+        """The handler is entered."""
+        self.started = True
+        self._stop_waiting()
 
     def end(self) -> None:
         """Nobody inherits from this call any more."""
         self.ended = True
         self.task = None
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self.arrival is not None:
+            self.arrival.cancel()
+            self.arrival = None
 
     def remaining(self) -> float | None:
         """Seconds left; negative when late, None without a deadline."""

@@ -469,6 +469,15 @@ async def test_a_gzip_bomb_is_refused_without_growing(streaming: bool) -> None:
     assert not impl.counts
 
 
+async def test_a_head_without_end_is_cut_off() -> None:
+    async with Server(config(TellingKV())) as server:
+        head, _ = await talk(server, b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 100_000)
+        assert head.startswith(b"HTTP/1.1 431")
+        fine = b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: "
+        head, _ = await talk(server, fine + b"y" * 30_000 + b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+
+
 # Addresses
 
 

@@ -7,6 +7,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.bulkhead.interceptor import Bulkhead, Full
 from connectplugin_interceptors.bulkhead.machine import Place
 from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.inbound import inbound
 from connectplugin_interceptors.server.answer import expired, push_back, refuse_unprocessed
 
@@ -14,10 +15,12 @@ from connectplugin_interceptors.server.answer import expired, push_back, refuse_
 class ServerBulkhead:
     """Bounds the calls in flight; what is refused or expires in the queue was not processed."""
 
-    def __init__(self, policy: BulkheadPolicy, *, name: str = "") -> None:
+    def __init__(
+        self, policy: BulkheadPolicy, *, name: str = "", clock: Clock | None = None
+    ) -> None:
         self._policy = policy
         self._name = name
-        self._bulkhead = Bulkhead(slots=policy.max_in_flight, queue=policy.max_queue)
+        self._bulkhead = Bulkhead(slots=policy.max_in_flight, queue=policy.max_queue, clock=clock)
 
     @property
     def in_flight(self) -> int:
@@ -33,11 +36,8 @@ class ServerBulkhead:
         """Wait for a slot, at most `max_wait` and within the call's deadline."""
         call = inbound.get()
         left = None if call is None else call.remaining()
-        patience = self._policy.max_wait
-        if left is not None:
-            patience = min(patience, left)
         try:
-            place = await self._bulkhead.acquire(patience)
+            place = await self._bulkhead.acquire(self._policy.max_wait, left)
         except Full:
             if left is not None and call is not None and (call.remaining() or 0.0) <= 0.0:
                 raise expired(ctx) from None

@@ -150,7 +150,7 @@ class ServerChain:
         links += stack.admission
         if stack.bulkhead is not None:
             if name not in self.bulkheads:
-                self.bulkheads[name] = ServerBulkhead(stack.bulkhead, name=name)
+                self.bulkheads[name] = ServerBulkhead(stack.bulkhead, name=name, clock=self._clock)
             links.append(self.bulkheads[name])
         return [*links, *stack.around, HandlerDeadline()]
 

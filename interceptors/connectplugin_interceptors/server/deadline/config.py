@@ -17,13 +17,18 @@ class ServerDeadlinePolicy:
         maximum: Seconds that the handler of a call with one response (unary, client stream) gets at
             most, whatever the client asks for; None: as long as the client says. Default 30, the
             default total of our clients. Streams of responses get what the client says only.
+        request: Seconds within which a request must have arrived that comes with no deadline of its
+            client's, before its handler starts; None: no bound. Default 30. A client that sends its
+            request a byte at a time would hold a slot of the bulkhead meanwhile.
 
     Raises:
-        ConfigError: `maximum` is not positive.
+        ConfigError: A limit is not positive.
     """
 
     maximum: float | None = 30.0
+    request: float | None = 30.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
-        validation.number(self, "maximum", minimum=0.001, optional=True, unit="seconds")
+        for field in ("maximum", "request"):
+            validation.number(self, field, minimum=0.001, optional=True, unit="seconds")

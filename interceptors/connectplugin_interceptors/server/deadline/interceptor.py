@@ -12,6 +12,7 @@ from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.inbound import InboundCall, inbound, stream_started
 from connectplugin_interceptors.server.answer import expired, refuse_unprocessed
+from connectplugin_interceptors.server.cut import cut_off
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
 from connectplugin_interceptors.server.deadline.machine import limit
 from connectplugin_interceptors.shapes import Stream, Unary, closing
@@ -25,6 +26,7 @@ class ServerDeadline:
 
     def __init__(self, policy: ServerDeadlinePolicy | None, *, clock: Clock) -> None:
         self._maximum = None if policy is None else policy.maximum
+        self._request = None if policy is None else policy.request
         self._clock = clock
 
     async def on_start(self, ctx: Ctx) -> InboundCall:
@@ -43,11 +45,20 @@ class ServerDeadline:
         if given.seconds is not None and given.seconds <= 0.0:
             call.end()
             raise expired(ctx)
+        if milliseconds is None and self._request is not None:
+            # With a deadline of the client's, connectrpc has a timer that covers this too.
+            loop = asyncio.get_running_loop()
+            call.arrival = loop.call_later(self._request, _give_up_on, call)
         return call
 
     async def on_end(self, token: InboundCall, ctx: Ctx, error: Exception | None, /) -> None:
         """Let nobody inherit from this call any more."""
+        slow = token.given_up
         token.end()
+        if slow and error is not None:
+            refuse_unprocessed(ctx, "expired")
+            msg = f"the request did not arrive within {self._request:g} s"
+            raise ConnectError(Code.DEADLINE_EXCEEDED, msg) from None
         if not isinstance(error, ConnectError):
             return
         left = token.remaining()
@@ -118,8 +129,15 @@ def _enter(call: InboundCall, ctx: Ctx) -> float | None:
     left = call.remaining()
     if left is not None and left <= 0.0:
         raise expired(ctx)
-    call.started = True
+    call.start()
     return left
+
+
+def _give_up_on(call: InboundCall) -> None:
+    """The request is not there yet."""
+    if not call.started and not call.ended and call.task is not None:
+        call.given_up = True
+        cut_off(call.task, "the request did not arrive")
 
 
 def _is_own_cancellation(error: ConnectError) -> bool:

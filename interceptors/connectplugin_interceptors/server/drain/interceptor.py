@@ -1,7 +1,6 @@
 """The shell of the drain: it knows the tasks that answer calls, and wakes who waits for them."""
 
 import asyncio
-from weakref import WeakSet
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -9,6 +8,7 @@ from connectrpc.method import StreamType
 
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.server.answer import push_back, refuse_unprocessed
+from connectplugin_interceptors.server.cut import cut_off
 from connectplugin_interceptors.server.drain.config import DrainPolicy
 from connectplugin_interceptors.server.drain.machine import DrainMachine, Kind, Ticket
 
@@ -25,7 +25,6 @@ class Drain:
         self._tasks: dict[Ticket, asyncio.Task[object]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self._cut: WeakSet[asyncio.Task[object]] = WeakSet()
 
     @property
     def in_flight(self) -> int:
@@ -57,10 +56,6 @@ class Drain:
         """Cancel every handler; returns how many."""
         return self._end({Kind.SHORT, Kind.STREAM}, reason)
 
-    def was_cut(self, task: asyncio.Task[object] | None) -> bool:
-        """Whether this task's `CancelledError` is the drain's doing, and means nothing further."""
-        return task is not None and task in self._cut
-
     async def on_start(self, ctx: Ctx) -> Ticket:
         """Admit the call, or refuse it unprocessed."""
         stream = ctx.method.stream_type is not StreamType.UNARY
@@ -88,8 +83,7 @@ class Drain:
             task = self._tasks.get(ticket)
             # A call that ends itself in this very step has nothing left to cancel.
             if task is not None and task is not asyncio.current_task():
-                self._cut.add(task)
-                task.cancel("draining")
+                cut_off(task, "draining")
         return len(cut)
 
     def __repr__(self) -> str:
