@@ -2,16 +2,12 @@
 
 import asyncio
 import contextlib
-import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from connectrpc.server import ConnectASGIApplication
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
 
 from connectplugin._gen.connectplugin.health.v1.health_connect import HealthServiceASGIApplication
 from connectplugin._gen.connectplugin.v1.control_connect import PluginControlASGIApplication
@@ -34,9 +30,9 @@ from connectplugin.serving.layers import (
     Send,
 )
 from connectplugin.serving.lifespan import Lifespan
+from connectplugin.serving.pages import Pages
 from connectplugin.serving.read_ahead import ReadAhead
 from connectplugin.serving.router import Mount, Router
-from connectplugin.wire import CORE_PROTOCOL_VERSION, WELL_KNOWN_PATH
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.server.stack import ServerLink
 
@@ -75,9 +71,9 @@ class PluginApp:
         self.health = HealthBoard()
         self._chain = chain
         self._drain: Drain = chain.drain
-        self._pages = Starlette(routes=self._routes())
-        self._router = Router(self._pages)
-        self._facts = self._mount_plugins()
+        pages = Pages(config, self.health)
+        self._router = Router(Starlette(routes=pages.routes))
+        self._facts = pages.facts = self._mount_plugins()
         self.on_stop_requested: Callable[[str, float | None], None] | None = None
         self._mount_own()
         self._stopping: asyncio.Task[None] | None = None
@@ -228,60 +224,6 @@ class PluginApp:
             links=links,
             read_max_bytes=_MOST_CONTROL_BYTES,
         ).mount(application_class, service)
-
-    def _routes(self) -> list[Route]:
-        return [
-            Route("/healthz", self._healthz),
-            Route("/readyz", self._readyz),
-            Route(WELL_KNOWN_PATH, self._well_known),
-        ]
-
-    async def _healthz(self, _: Request) -> Response:
-        """The process lives and its loop turns."""
-        return PlainTextResponse("ok\n")
-
-    async def _readyz(self, _: Request) -> Response:
-        """Whether calls should be sent here."""
-        health = self.health.get()
-        if health is not None and health.state.serving:
-            return PlainTextResponse("ready\n")
-        reason = "" if health is None else health.reason
-        return PlainTextResponse(f"not serving: {reason}\n", status_code=503)
-
-    async def _well_known(self, request: Request) -> Response:
-        """What is served here, for people and tools."""
-        facts = self._facts
-        # gRPC ends in trailers, which not every HTTP server can send.
-        trailers = "http.response.trailers" in (request.scope.get("extensions") or {})
-        document = {
-            "core_protocol_version": CORE_PROTOCOL_VERSION,
-            "app_protocol_versions": sorted(facts.plugins),
-            "instance_id": self.instance_id,
-            "self_id": self.config.self_id,
-            "self_version": self.config.self_version,
-            "protocols": ["connect", "grpc-web", *(["grpc"] if trailers else [])],
-            "codecs": ["proto", "json"],
-            "plugins": {
-                str(version): [
-                    {
-                        "name": plugin.name,
-                        "version": plugin.version,
-                        "service_path": f"/{plugin.service_path}/",
-                    }
-                    for plugin in plugins
-                ]
-                for version, plugins in facts.plugins.items()
-            },
-            "descriptor_sha256": self._descriptor_hash(),
-        }
-        return JSONResponse(document)
-
-    def _descriptor_hash(self) -> str | None:
-        """One hash over the descriptors of all plugins' services, newest version."""
-        newest = self.config.plugin_sets[max(self.config.plugin_sets)]
-        hashes = [getattr(plugin.plugin, "descriptor_sha256", None) for plugin in newest.values()]
-        known = sorted(h for h in hashes if isinstance(h, bytes))
-        return hashlib.sha256(b"".join(known)).hexdigest() if known else None
 
     async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
