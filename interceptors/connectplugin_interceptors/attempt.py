@@ -1,13 +1,19 @@
 """One attempt: its deadline and number go on the wire, and the transport's tap is told of it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from connectplugin_interceptors.call import SMALLEST_TIMEOUT, CallContext, Ctx, context_of
+from connectplugin_interceptors.call import (
+    SMALLEST_TIMEOUT,
+    TIMER_GRACE,
+    CallContext,
+    Ctx,
+    context_of,
+)
 from connectplugin_interceptors.clock import wall_time
 from connectplugin_interceptors.deadline.machine import attempt_deadline
 from connectplugin_interceptors.errors import DeadlineExceededError, Delivery
@@ -30,8 +36,16 @@ class AttemptScope:
     this side, and ends with the first message or the head of the response.
     """
 
-    def __init__(self, *, emit: Emit | None) -> None:
+    def __init__(self, *, emit: Emit | None, armed: bool = False) -> None:
+        """Make the link.
+
+        Args:
+            emit: Who is told when an attempt has ended.
+            armed: Whether interceptors of the application's own are inside, which could wait
+                without looking at the deadline: then there is a timer around them.
+        """
         self._emit = emit
+        self._armed = armed
 
     def _begin(self, ctx: CallContext) -> float:
         call = ctx.call
@@ -85,7 +99,10 @@ class AttemptScope:
         started = self._begin(own)
         token = current_attempt.set(own.attempt)
         try:
-            response = await call_next(request, own)
+            if self._armed and own.deadline is not None:
+                response = await _within(own, own.deadline - started, call_next(request, own))
+            else:
+                response = await call_next(request, own)
         except BaseException as error:
             told = self._failed(own, started, error, request)
             if told is error:
@@ -160,3 +177,18 @@ class AttemptScope:
             ) from error
         finally:
             ctx.attempt.on_head = None
+
+
+async def _within(ctx: CallContext, limit: float, waiting: Awaitable[R]) -> R:
+    """Await one response within the attempt's limit."""
+    timer = asyncio.timeout(limit + TIMER_GRACE)
+    try:
+        async with timer:
+            return await waiting
+    except TimeoutError as error:
+        if isinstance(error, ConnectError) or not timer.expired():
+            raise
+        where = "" if ctx.attempt.entered else ", nor was it sent: an interceptor holds it"
+        raise ConnectError(
+            Code.DEADLINE_EXCEEDED, f"no response within the attempt's limit of {limit:g} s{where}"
+        ) from error

@@ -35,6 +35,10 @@ Ctx: TypeAlias = RequestContext[Any, Any]
 SMALLEST_TIMEOUT: Final = 0.001
 """Seconds; the wire knows no shorter deadline, so less time than this is none."""
 
+TIMER_GRACE: Final = 0.01
+"""Seconds by which a timer around the application's own interceptors is late: connectrpc's, around
+what they wrap, goes first."""
+
 # What each dialect can spell: Connect has ten digits of milliseconds, gRPC eight.
 _MOST_CONNECT_MS: Final = 9_999_999_999
 _MOST_GRPC_MS: Final = 99_999_999

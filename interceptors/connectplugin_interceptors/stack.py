@@ -187,7 +187,7 @@ class ClientStack:
             *balance,
             breaker,
             RateLimit(clock=time, emit=emit),
-            AttemptScope(emit=emit),
+            AttemptScope(emit=emit, armed=own),
             *map(_link, self.attempt),
             CancellationRestore(),
         ]

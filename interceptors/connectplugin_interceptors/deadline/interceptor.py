@@ -1,13 +1,20 @@
 """The chain's entry: makes the `Call`, sets its deadline, and says how it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Final, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
-from connectplugin_interceptors.call import Attempt, AttemptKind, Call, CallContext, Ctx
+from connectplugin_interceptors.call import (
+    TIMER_GRACE,
+    Attempt,
+    AttemptKind,
+    Call,
+    CallContext,
+    Ctx,
+)
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.machine import call_deadline
 from connectplugin_interceptors.errors import (
@@ -22,6 +29,8 @@ from connectplugin_interceptors.options import marked
 from connectplugin_interceptors.outcome import Outcome, Verdict, classify, noted_verdict
 from connectplugin_interceptors.policies import PolicyTable
 from connectplugin_interceptors.shapes import Stream, Unary, closing
+
+_GRACE: Final = 2 * TIMER_GRACE
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -128,7 +137,7 @@ class CallScope:
         own = self._begin(ctx)
         try:
             if self._armed and own.deadline is not None:
-                response = await self._bounded(call_next, request, own)
+                response = await self._bounded(own, call_next(request, own))
             else:
                 response = await call_next(request, own)
         except Exception as error:
@@ -145,13 +154,17 @@ class CallScope:
 
     intercept_client_stream: Any = intercept_unary
 
-    async def _bounded(self, call_next: Unary[Q, R], request: Q, own: CallContext) -> R:
-        """The same, with a timer for whatever waits without looking at the deadline."""
+    async def _bounded(self, own: CallContext, waiting: Awaitable[R]) -> R:
+        """Await, with a timer for whatever waits without looking at the deadline.
+
+        A little late, so that the attempt's own timer ends an attempt that is out: that one tells
+        an attempt that has expired from one that was cancelled.
+        """
         remaining = (own.deadline or 0.0) - self._clock.now()
-        timer = asyncio.timeout(remaining)
+        timer = asyncio.timeout(remaining + _GRACE)
         try:
             async with timer:
-                return await call_next(request, own)
+                return await waiting
         except TimeoutError as error:
             if isinstance(error, ConnectError) or not timer.expired():
                 raise
@@ -167,8 +180,16 @@ class CallScope:
         own = self._begin(ctx)
         try:
             async with closing(call_next(request, own)) as responses:
-                async for response in responses:
-                    yield response
+                if self._armed and own.deadline is not None:
+                    while True:
+                        try:
+                            response = await self._bounded(own, anext(responses))
+                        except StopAsyncIteration:
+                            break
+                        yield response
+                else:
+                    async for response in responses:
+                        yield response
         except Exception as error:
             failed = self._failed(own.call, error)
             if failed is error:
