@@ -223,6 +223,10 @@ class Peer:
         """How each run of the handler ended."""
         return [call.outcome for call in self.calls]
 
+    def serve(self, app: Any) -> None:
+        """Put something in front of the application."""
+        self.transport = _ScriptedTransport(self, InProcessTransport(app))
+
     def client(self, stack: ClientStack, **options: Any) -> KVServiceClient:
         """A client of this peer."""
         options.setdefault("rng", seeded(7))
