@@ -74,20 +74,27 @@ class PolicyTable:
     def __init__(self, base: Settings, overrides: Sequence[tuple[str, Changes]]) -> None:
         self._base = base
         self._overrides = tuple(overrides)
-        # By identity: hashing a MethodInfo costs more than the rest of the look-up. Each entry
-        # holds what its key is the id of, so that the id cannot be given to another object.
-        self._plans: dict[int, tuple[MethodInfo[Any, Any], Plan]] = {}
+        # By name: generated clients make a new MethodInfo for every call.
+        self._plans: dict[tuple[str, str], tuple[MethodInfo[Any, Any], Plan]] = {}
+        # By identity; each entry holds what its key is the id of, so that the id cannot be given to
+        # another object.
         self._changed: dict[tuple[int, int], tuple[Plan, CallOptions, Plan]] = {}
 
     def plan(self, method: MethodInfo[Any, Any]) -> Plan:
         """The plan of a method."""
-        found = self._plans.get(id(method))
+        key = (method.service_name, method.name)
+        found = self._plans.get(key)
         if found is not None:
-            return found[1]
+            like, plan = found
+            if (
+                like.idempotency_level is method.idempotency_level
+                and like.stream_type is method.stream_type
+            ):
+                return plan
         settings = effective(self._base, self._overrides, method.service_name, method.name)
         plan = Plan(method, settings)
         _bound(self._plans)
-        self._plans[id(method)] = (method, plan)
+        self._plans[key] = (method, plan)
         return plan
 
     def changed(self, method: MethodInfo[Any, Any], plan: Plan, options: CallOptions) -> Plan:
