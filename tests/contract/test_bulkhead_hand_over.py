@@ -5,6 +5,7 @@ and close, many of them in the same tick of the loop.
 """
 
 import asyncio
+import sys
 from dataclasses import dataclass, field
 from random import Random
 
@@ -76,6 +77,19 @@ def tick(storm: Storm) -> None:
 
 @pytest.mark.parametrize("seed", range(STORMS))
 async def test_the_slot_is_never_lost_nor_held_twice(seed: int, virtual_time: VirtualTime) -> None:
+    await weather(seed, virtual_time)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.parametrize("seed", range(20))
+async def test_nor_where_tasks_start_at_once(seed: int, virtual_time: VirtualTime) -> None:
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    await weather(seed, virtual_time)
+
+
+async def weather(seed: int, virtual_time: VirtualTime) -> None:
+    """One storm, from its first newcomer to the last that leaves."""
     storm = Storm(Random(seed))  # noqa: S311  # an order of events
     for _ in range(ACTIONS):
         tick(storm)

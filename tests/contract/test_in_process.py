@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from typing import Any
@@ -433,6 +434,25 @@ async def test_cancelled_in_the_instant_of_starting(
     gc.collect()
     assert caplog.records == []
     assert virtual_time.now() == 0.0
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@every_shape
+async def test_where_tasks_start_at_once(shape: Shape, virtual_time: VirtualTime) -> None:
+    if sys.version_info >= (3, 12):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    impl, app = kv()
+    transport = InProcessTransport(app)
+    client = KVServiceClient("http://x", http_client=Client(transport))
+    if shape is not Shape.SERVER_STREAM:
+        assert await shape.run(client, ["a"])
+    task = asyncio.create_task(hanging(shape, client))
+    await virtual_time.sleep(0.1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert impl.counts["cancelled"] == 1
+    assert repr(transport).endswith("0 in flight>")
+    assert _others() == set()
 
 
 async def test_headers_and_trailers_arrive_in_every_dialect() -> None:
