@@ -5,14 +5,17 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
-from connectplugin_interceptors.settings import Changes, Settings, change
+from connectplugin_interceptors.settings import Changes, Settings, change, check_names
 from connectplugin_interceptors.shapes import Stream, Unary, closing
+from connectplugin_interceptors.throttle.config import ThrottlePolicy
 
 T = TypeVar("T")
 Q = TypeVar("Q")
@@ -28,6 +31,8 @@ class Options(TypedDict, total=False):
 
     timeout: float | None
     deadline: DeadlinePolicy | None
+    throttle: ThrottlePolicy | None
+    concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None
     retry_policy: RetryPolicy | None
     circuit_breaker: CircuitBreakerPolicy | None
     rate_limit: RateLimitPolicy | None
@@ -45,6 +50,7 @@ class CallOptions:
     def __post_init__(self) -> None:
         """Refuse what cannot work, before any call is made with it."""
         validation.number(self, "timeout", minimum=0.001, optional=True, unit="seconds")
+        check_names(self.changes, also=("timeout",))
         change(Settings(), self.changes)
 
     def over(self, other: "CallOptions") -> "CallOptions":

@@ -244,15 +244,17 @@ async def test_an_endpoint_that_is_removed_keeps_its_calls_and_gets_no_new_ones(
     pool = EndpointPool(["http://a"])
     released: list[str] = []
     pool.on_released(lambda endpoint: released.append(endpoint.key))
-    async with fleet.client(balanced(), pool) as client:
-        async with closing(Shape.SERVER_STREAM.responses(client)) as responses:
-            await anext(responses)
-            pool.update(["http://b"])
-            await Shape.UNARY.run(client)
-            assert fleet.asked == ["a", "b"]
-            assert [endpoint.key for endpoint in pool.draining] == ["http://a"]
-            assert released == []
-            assert [value async for value in responses] == [b"1", b"2", b"3", b"4"]
+    async with (
+        fleet.client(balanced(), pool) as client,
+        closing(Shape.SERVER_STREAM.responses(client)) as responses,
+    ):
+        await anext(responses)
+        pool.update(["http://b"])
+        await Shape.UNARY.run(client)
+        assert fleet.asked == ["a", "b"]
+        assert [endpoint.key for endpoint in pool.draining] == ["http://a"]
+        assert released == []
+        assert [value async for value in responses] == [b"1", b"2", b"3", b"4"]
     assert released == ["http://a"]
     assert pool.draining == ()
 
