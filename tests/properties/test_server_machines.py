@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
-    initialize,
     invariant,
     multiple,
     rule,
@@ -17,72 +15,9 @@ from hypothesis.stateful import (
 
 from connectplugin.handshake.machine import Agreement, Fault, Offer, Refusal, Terms, negotiate
 from connectplugin.health.machine import HEALTHY, Health, HealthBook, HealthState
-from connectplugin_interceptors.bulkhead.machine import At, BulkheadMachine, Place
 from connectplugin_interceptors.server.drain.machine import DrainMachine, Kind, Ticket
 
 NOTHING = cast("Any", multiple())
-
-
-class BulkheadModel(RuleBasedStateMachine):
-    """Slots and a queue as two plain lists."""
-
-    places = Bundle("places")
-
-    @initialize(slots=st.integers(1, 4), queue=st.integers(0, 5))
-    def begin(self, slots: int, queue: int) -> None:
-        self.machine = BulkheadMachine(slots, queue)
-        self.inside: list[Place] = []
-        self.waiting: list[Place] = []
-
-    @rule(target=places)
-    def enter(self) -> object:
-        place = self.machine.enter()
-        if self.machine.closed:
-            assert place is None
-        elif len(self.inside) < self.machine.slots:
-            assert place is not None
-            assert place.inside
-            self.inside.append(place)
-        elif len(self.waiting) < self.machine.queue:
-            assert place is not None
-            assert place.at is At.WAITING
-            self.waiting.append(place)
-        else:
-            assert place is None
-        return NOTHING if place is None else place
-
-    @rule(place=places)
-    def leave(self, place: Place) -> None:
-        """Once, or again."""
-        following = self.machine.leave(place)
-        expected = None
-        if place in self.inside:
-            self.inside.remove(place)
-            if self.waiting:
-                expected = self.waiting.pop(0)
-                self.inside.append(expected)
-        elif place in self.waiting:
-            self.waiting.remove(place)
-        assert following is expected
-        assert place.at is At.GONE
-
-    @rule(place=consumes(places))
-    def forget(self, place: Place) -> None:
-        self.leave(place)
-
-    @rule()
-    def close(self) -> None:
-        assert self.machine.close() == self.waiting
-        self.waiting.clear()
-
-    @invariant()
-    def counts_agree(self) -> None:
-        if not hasattr(self, "machine"):
-            return
-        assert self.machine.inside == len(self.inside) <= self.machine.slots
-        assert self.machine.waiting == len(self.waiting) <= self.machine.queue
-        assert all(place.inside for place in self.inside)
-        assert not self.waiting or len(self.inside) == self.machine.slots
 
 
 class DrainModel(RuleBasedStateMachine):
@@ -185,10 +120,9 @@ class HealthModel(RuleBasedStateMachine):
             assert all(health == HEALTHY for health in plugins)
 
 
-TestBulkhead = BulkheadModel.TestCase
 TestDrain = DrainModel.TestCase
 TestHealth = HealthModel.TestCase
-for case in (TestBulkhead, TestDrain, TestHealth):
+for case in (TestDrain, TestHealth):
     case.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 VERSIONS = st.lists(st.integers(-1, 6), max_size=6)
