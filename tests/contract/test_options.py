@@ -62,12 +62,13 @@ def test_the_type_stays_the_same() -> None:
 async def test_policies_are_replaced_by_their_names(shape: Shape) -> None:
     peer = Peer(refused())
     client = peer.client(ground(retry_policy=RetryPolicy(max_attempts=4, budget=None)))
-    for options, attempts in (
+    cases: list[tuple[dict[str, Any], int]] = [
         ({}, 4),
         ({"retry_policy": None}, 1),
         ({"retry_policy": RetryPolicy(max_attempts=3, budget=None)}, 3),
         ({"timeout": 20.0}, 4),
-    ):
+    ]
+    for options, attempts in cases:
         peer.sent.clear()
         changed: Any = with_options(client, **options)
         with pytest.raises(ConnectError):
