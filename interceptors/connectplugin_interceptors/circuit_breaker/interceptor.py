@@ -130,3 +130,26 @@ def refusal(path: str, endpoint: str, state: CircuitState, retry_after: float | 
     """What a refused call is told; the balancer says the same when all circuits are open."""
     when = "until it is reset" if retry_after is None else f"try again in {retry_after:.3f} s"
     return f"{path}: the circuit of {endpoint} is {state.value.replace('_', ' ')}; {when}"
+
+
+def breakers_of(source: object) -> Breakers:
+    """The circuits of a client: to look at (`status()`), to isolate, to open, to reset.
+
+    Args:
+        source: A client that `ClientStack.client` made, or the list that
+            `ClientStack.interceptors` returned.
+
+    Raises:
+        TypeError: It is something else.
+    """
+    chain: Any = getattr(getattr(source, "connectplugin_recipe", None), "chain", source)
+    if isinstance(chain, list | tuple):
+        links: list[object] = list(chain)  # pyright: ignore[reportUnknownArgumentType]  # asked below
+        for link in links:
+            if isinstance(link, CircuitBreaker):
+                return link.breakers
+    msg = (
+        "breakers_of takes a client made by ClientStack.client, or the list of "
+        f"ClientStack.interceptors; got {type(source).__name__}"
+    )
+    raise TypeError(msg)
