@@ -2,28 +2,19 @@
 
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, overload
+from typing import Any, Self, TypeVar, cast, overload
 
 from connectrpc.client import ConnectClient
-from connectrpc.errors import ConnectError
 from typing_extensions import TypeForm
 
-from connectplugin._gen.connectplugin.v1.handshake_connect import HandshakeServiceClient
-from connectplugin.config import IN_PROCESS_URL, ClientConfig
+from connectplugin.config import ClientConfig
 from connectplugin.errors import PluginUnavailableError
+from connectplugin.links import Links
 from connectplugin.plugin import ConnectPlugin, Plugin, PluginSet, service_path_of
-from connectplugin.session import HandshakeGate, InstanceWatch, ServerInfo, Session, Terms
-from connectplugin.transport.in_process import InProcessTransport
-from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin.session import ServerInfo
+from connectplugin_interceptors.balance.endpoint import EndpointState
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.generated import bound_client
-from connectplugin_interceptors.retry.config import RetryPolicy
-from connectplugin_interceptors.stack import ClientStack
-from connectplugin_interceptors.transport import make_transport
-
-if TYPE_CHECKING:
-    from pyqwest import Transport
-
 
 T = TypeVar("T")
 C = TypeVar("C", bound=ConnectClient)
@@ -41,6 +32,9 @@ class Client:
     belongs to that version. When the server is replaced under the same address, the next call is
     preceded by another handshake. All plugins share one chain: its budget and its machines.
 
+    With several endpoints each shakes hands before it gets traffic; to enter the client one of them
+    is enough, and the others are asked in the background until they answer.
+
     Args:
         config: What to connect to, and how.
     """
@@ -50,8 +44,7 @@ class Client:
             msg = f"Client takes a ClientConfig, got {config!r}"
             raise ConfigError(msg)
         self._config = config
-        endpoint = config.endpoint
-        self._address = endpoint if isinstance(endpoint, str) else IN_PROCESS_URL
+        self._address = ", ".join(config.endpoints)
         self._connection: _Connection | None = None
         self._entered = False
 
@@ -59,7 +52,7 @@ class Client:
         """Connect and shake hands.
 
         Raises:
-            PluginUnavailableError: Nobody answers at the address, which the text names.
+            PluginUnavailableError: Nobody answers at any address; the text names them.
             HandshakeError: The peer answers, and does not fit; the text says what each side offers.
         """
         if self._entered:
@@ -92,9 +85,14 @@ class Client:
         return self._address
 
     @property
+    def endpoints(self) -> dict[str, EndpointState]:
+        """The state of each endpoint, by its address."""
+        return {endpoint.key: endpoint.state for endpoint in self._open().pool.endpoints}
+
+    @property
     def server(self) -> ServerInfo:
         """What the server said of itself in the last handshake."""
-        info = self._open().session.info
+        info = self._open().info
         if info is None:
             msg = "there was no handshake yet"
             raise RuntimeError(msg)
@@ -160,45 +158,29 @@ class Client:
 
 
 class _Connection:
-    """What an open client has: the transport, the session, and one chain for all plugins."""
+    """What an open client has: its endpoints, and one chain for all plugins."""
 
     def __init__(self, config: ClientConfig, address: str) -> None:
         self._config = config
         self._address = address
-        sets = config.plugin_sets
-        self.session = Session(
-            address,
-            Terms(
-                versions=sorted(sets),
-                plugins=sorted({name for plugins in sets.values() for name in plugins}),
-                cookie=config.magic_cookie,
-                capabilities=list(config.required_capabilities),
-                metadata=dict(config.client_metadata),
-                self_id=config.self_id,
-                self_version=config.self_version,
-            ),
-            config.handshake_timeout,
-        )
-        self._own: Transport | None = None
-        self._in_process: InProcessTransport | None = None
-        if config.http_client is not None:
-            inner: Transport = config.http_client
-        elif isinstance(config.endpoint, str):
-            inner = self._own = make_transport(address)
-        else:
-            inner = self._own = self._in_process = InProcessTransport(config.endpoint)
-        self._transport = InstanceWatch(inner, self.session.saw)
+        self._links = Links(config)
+        self.pool = self._links.pool
         self._options = {"read_max_bytes": config.read_max_bytes}
         stack = config.client_stack()
-        gate = HandshakeGate(self.session)
-        self._chain = replace(stack, attempt=(gate, *stack.attempt)).interceptors(
+        self._chain = replace(stack, attempt=(self._links.gate, *stack.attempt)).interceptors(
             name=config.label,
             rng=config.rng,
             clock=config.clock,
             listeners=config.listeners,
             observed=True,
+            pool=self.pool,
         )
         self._clients: dict[type[ConnectClient], ConnectClient] = {}
+
+    @property
+    def info(self) -> ServerInfo | None:
+        """What the server, or one of them, said of itself; None before the first handshake."""
+        return self._links.info
 
     @property
     def endpoint(self) -> str:
@@ -208,56 +190,33 @@ class _Connection:
     @property
     def plugins(self) -> PluginSet[Plugin]:
         """The host's plugins in the version agreed on."""
-        info = self.session.info
+        info = self.info
         if info is None:
             msg = "there was no handshake yet"
             raise RuntimeError(msg)
         return self._config.plugin_sets[info.app_version]
 
     async def open(self) -> None:
-        """Begin to serve in process, if that is the place, and shake hands."""
-        if self._in_process is not None:
-            await self._in_process.start()
-        config = self._config
-        # A chain of its own: a handshake is idempotent, and must not wait for itself.
-        stack = ClientStack(
-            deadline=DeadlinePolicy(
-                total=config.handshake_timeout, attempt=config.handshake_timeout
-            ),
-            retry_policy=RetryPolicy(idempotent=True),
-            # One call, which waits for the plugin at a pace of its own: there is nobody to spare.
-            circuit_breaker=None,
-            wait_for_ready=config.client_stack().wait_for_ready,
-        )
-        self.session.use(
-            stack.client(
-                HandshakeServiceClient,
-                self._address,
-                name=f"{config.label} handshake",
-                transport=self._transport,
-                rng=config.rng,
-                clock=config.clock,
-                listeners=config.listeners,
-            )
-        )
-        try:
-            await self.session.shake()
-        except ConnectError as error:
-            raise self.session.explain(error) from error
+        """Shake hands."""
+        await self._links.open()
 
     def client(self, client_class: type[C], /) -> C:
         """A generated client over the chain; one for each class."""
         found = self._clients.get(cast("type[ConnectClient]", client_class))
         if found is None:
             found = bound_client(
-                client_class, self._address, self._chain, self._transport, self._options
+                client_class,
+                self._links.address,
+                self._chain,
+                self._links.transport,
+                self._options,
             )
             self._clients[cast("type[ConnectClient]", client_class)] = found
         return cast("C", found)
 
     def check_served(self, plugin: Plugin) -> None:
         """Refuse a plugin that the server has not listed, or serves elsewhere."""
-        info = self.session.info
+        info = self.info
         if info is None:
             return
         listed = info.plugins.get(plugin.name)
@@ -279,9 +238,7 @@ class _Connection:
 
     async def aclose(self) -> None:
         """Close what was opened here."""
-        await self.session.aclose()
-        if self._own is not None:
-            await self._transport.aclose()
+        await self._links.aclose()
 
 
 def _check_interface(plugin: Plugin, interface: Any) -> None:

@@ -11,11 +11,13 @@ from connectplugin.address import check_url
 from connectplugin.plugin import Plugin, PluginSet, versioned_plugin_sets
 from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener
+from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.stack import ClientStack
@@ -30,6 +32,8 @@ IN_PROCESS_URL: Final = "http://in-process"
 _DEADLINE: Final = DeadlinePolicy()
 _RETRY: Final = RetryPolicy()
 _BREAKER: Final = CircuitBreakerPolicy()
+_BALANCE: Final = BalancePolicy()
+_EJECTION: Final = OutlierEjectionPolicy()
 
 _DEFAULT_APP_VERSION: Final = 1
 
@@ -42,7 +46,8 @@ class ClientConfig:
 
     Attributes:
         endpoint: A URL, or an ASGI application (`create_app(...)`): the plugin in this process,
-            through the same chain.
+            through the same chain. Or a list of such, to balance over: calls go to those that have
+            shaken hands.
         plugins: What the host knows to use, at application version 1. Any iterable.
         versioned_plugins: Instead of `plugins`: sets by application version. The highest version
             that both sides have is used.
@@ -50,6 +55,8 @@ class ClientConfig:
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
+        load_balancing: See `BalancePolicy`.
+        outlier_ejection: See `OutlierEjectionPolicy`.
         wait_for_ready: Whether calls, and the first handshake, wait until the plugin can be
             reached. By default False.
         stack: The whole chain at once, instead of single policies.
@@ -75,13 +82,15 @@ class ClientConfig:
         ConfigError: A field cannot work; the text names it, its value and what would be right.
     """
 
-    endpoint: str | ASGIApp
+    endpoint: str | ASGIApp | Sequence[str | ASGIApp]
     plugins: Iterable[Plugin] = ()
     versioned_plugins: Mapping[int, Iterable[Plugin]] | None = None
     deadline: DeadlinePolicy | None = _DEADLINE
     retry_policy: RetryPolicy | None = _RETRY
     circuit_breaker: CircuitBreakerPolicy | None = _BREAKER
     rate_limit: RateLimitPolicy | None = None
+    load_balancing: BalancePolicy | None = _BALANCE
+    outlier_ejection: OutlierEjectionPolicy | None = _EJECTION
     wait_for_ready: bool | None = None
     stack: ClientStack | None = None
     interceptors: Sequence[object] = ()
@@ -114,22 +123,55 @@ class ClientConfig:
         self._check_handshake()
 
     def _check_endpoint(self) -> None:
-        endpoint: Any = self.endpoint
+        given: Any = self.endpoint
+        if not isinstance(given, list | tuple):
+            object.__setattr__(self, "endpoint", self._one_endpoint("ClientConfig.endpoint", given))
+            return
+        several: list[Any] = list(given)  # pyright: ignore[reportUnknownArgumentType]
+        if not several:
+            msg = "ClientConfig.endpoint is an empty list; it must hold at least one endpoint"
+            raise ConfigError(msg)
+        checked: list[Any] = []
+        for index, endpoint in enumerate(several):
+            one = self._one_endpoint(f"ClientConfig.endpoint[{index}]", endpoint)
+            if one in checked:
+                msg = f"ClientConfig.endpoint holds {one!r} twice; each must be there once"
+                raise ConfigError(msg)
+            checked.append(one)
+        object.__setattr__(self, "endpoint", tuple(checked))
+
+    def _one_endpoint(self, field: str, endpoint: Any) -> Any:
         if isinstance(endpoint, str):
             if endpoint.startswith("unix:"):
                 msg = (
-                    f"ClientConfig.endpoint is {endpoint!r}: the default transport cannot call "
-                    "unix sockets; serve on '127.0.0.1:0', or give a transport as http_client"
+                    f"{field} is {endpoint!r}: the default transport cannot call unix sockets; "
+                    "serve on '127.0.0.1:0', or give a transport as http_client"
                 )
                 raise ConfigError(msg)
-            url = check_url("ClientConfig.endpoint", endpoint, allow_insecure=self.allow_insecure)
-            object.__setattr__(self, "endpoint", url)
-        elif not callable(endpoint):
+            return check_url(field, endpoint, allow_insecure=self.allow_insecure)
+        if not callable(endpoint):
             msg = (
-                f"ClientConfig.endpoint is {endpoint!r}; it must be one URL, such as "
-                "'http://127.0.0.1:8080', or an ASGI application, such as create_app(...)"
+                f"{field} is {endpoint!r}; it must be a URL, such as 'http://127.0.0.1:8080', an "
+                "ASGI application, such as create_app(...), or a list of these"
             )
             raise ConfigError(msg)
+        return endpoint
+
+    @property
+    def endpoints(self) -> Mapping[str, str | ASGIApp]:
+        """The endpoints by the URLs that stand for them; `http://in-process` for applications."""
+        given: Any = self.endpoint
+        several: list[str | ASGIApp] = [given]
+        if isinstance(given, tuple):
+            several = list(given)  # pyright: ignore[reportUnknownArgumentType]  # checked
+        found: dict[str, str | ASGIApp] = {}
+        for endpoint in several:
+            if isinstance(endpoint, str):
+                found[endpoint] = endpoint
+                continue
+            number = sum(url.startswith(IN_PROCESS_URL) for url in found)
+            found[f"{IN_PROCESS_URL}-{number + 1}" if number else IN_PROCESS_URL] = endpoint
+        return found
 
     def _check_plugins(self) -> None:
         if self.versioned_plugins is not None:
@@ -162,6 +204,8 @@ class ClientConfig:
                     ("retry_policy", _RETRY),
                     ("circuit_breaker", _BREAKER),
                     ("rate_limit", None),
+                    ("load_balancing", _BALANCE),
+                    ("outlier_ejection", _EJECTION),
                 )
                 if getattr(self, name) is not default
             ]
@@ -185,6 +229,8 @@ class ClientConfig:
             retry_policy=self.retry_policy,
             circuit_breaker=self.circuit_breaker,
             rate_limit=self.rate_limit,
+            load_balancing=self.load_balancing,
+            outlier_ejection=self.outlier_ejection,
             wait_for_ready=bool(self.wait_for_ready),
         )
         if not self.interceptors:

@@ -3,14 +3,13 @@
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from pyqwest import Request, Response, Transport
 
 from connectplugin._gen.connectplugin.v1.handshake_connect import HandshakeServiceClient
 from connectplugin._gen.connectplugin.v1.handshake_pb import HandshakeRequest, HandshakeResponse
@@ -21,14 +20,10 @@ from connectplugin.errors import (
     PluginError,
     PluginUnavailableError,
 )
-from connectplugin.wire import APP_VERSION_HEADER, CORE_PROTOCOL_VERSION
+from connectplugin.wire import CORE_PROTOCOL_VERSION
 from connectplugin_interceptors._gen.google.rpc.error_details_pb import ErrorInfo
-from connectplugin_interceptors.call import CallContext, Ctx, context_of
-from connectplugin_interceptors.foreign import Link
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, classify
-from connectplugin_interceptors.shapes import Stream, Unary, close, closing
-from connectplugin_interceptors.wire import INSTANCE_HEADER
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -78,15 +73,45 @@ class Terms:
     self_version: str
 
 
+class Agreement:
+    """The application version that a client and its endpoints speak.
+
+    Attributes:
+        version: None before the first handshake, which decides.
+    """
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version: int | None = None
+
+
 class Session:
     """The handshakes with one endpoint: one at a time, for all calls that wait for it.
+
+    Args:
+        address: Of the endpoint, for people to read.
+        terms: What this host offers.
+        timeout: Seconds for a handshake.
+        agreement: Shared by the sessions of a client; by default this one's own.
+        accepted: Called after each handshake that has succeeded.
 
     Attributes:
         info: What the last handshake told; None before the first.
     """
 
-    def __init__(self, address: str, terms: Terms, timeout: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        terms: Terms,
+        timeout: float,
+        *,
+        agreement: Agreement | None = None,
+        accepted: Callable[[], None] | None = None,
+    ) -> None:
         self.address = address
+        self._agreement = agreement or Agreement()
+        self._on_accepted = accepted
         self.info: ServerInfo | None = None
         self.send_version = len(terms.versions) > 1
         self._terms = terms
@@ -130,14 +155,12 @@ class Session:
 
     async def _shake(self) -> ServerInfo:
         seen = self._unknown
-        info = await self._negotiate()
-        before = self.info
-        if before is not None and before.app_version != info.app_version:
-            msg = (
-                f"the plugin at {self.address} was replaced by one of application version "
-                f"{info.app_version}; this client speaks {before.app_version}: make a new one"
-            )
-            raise IncompatibleVersionError(msg)
+        info = await self._negotiate(self._terms.versions)
+        agreed = self._agreement.version
+        if agreed is not None and agreed != info.app_version:
+            # The highest common version of another endpoint, or of what was here before, is lower.
+            info = await self._insist(agreed, info.app_version)
+        self._agreement.version = info.app_version
         for instance in (seen, info.instance_id):
             if instance:
                 self._accepted[instance] = None
@@ -146,11 +169,27 @@ class Session:
         self.info = info
         if self._unknown in self._accepted:
             self._unknown = None
+        if self._on_accepted is not None:
+            self._on_accepted()
         return info
 
-    async def _negotiate(self) -> ServerInfo:
+    async def _insist(self, agreed: int, offered: int) -> ServerInfo:
+        """Ask for the version that this client speaks already."""
+        try:
+            return await self._negotiate([agreed])
+        except (ConnectError, IncompatibleVersionError) as error:
+            if isinstance(error, ConnectError) and error.code is not Code.FAILED_PRECONDITION:
+                raise
+            what = "is" if self.info is None else "was replaced by one"
+            msg = (
+                f"the plugin at {self.address} {what} of application version {offered}; this "
+                f"client speaks {agreed}: make a new one"
+            )
+            raise IncompatibleVersionError(msg) from error
+
+    async def _negotiate(self, offered: Sequence[int]) -> ServerInfo:
         """Ask for the highest version; a server that takes exact matches only, for each in turn."""
-        versions = sorted(self._terms.versions, reverse=True)
+        versions = sorted(offered, reverse=True)
         refusal: ConnectError | None = None
         for version in versions:
             try:
@@ -248,80 +287,6 @@ class Session:
             await asyncio.wait([task])
         elif task is not None and not task.cancelled():
             task.exception()  # retrieved: whoever waited for it has been told
-
-
-class HandshakeGate(Link):
-    """Per attempt: no call goes to a server that has not been handshaken."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def _pass(self, own: CallContext) -> None:
-        session = self._session
-        if session.due:
-            await self._renew(own)
-        if session.send_version and session.info is not None:
-            own.request_headers[APP_VERSION_HEADER] = str(session.info.app_version)
-
-    async def _renew(self, own: CallContext) -> None:
-        remaining = None
-        if own.deadline is not None:
-            remaining = own.deadline - own.call.clock.now()
-        try:
-            async with asyncio.timeout(remaining):
-                await self._session.shake()
-        except ConnectError as error:
-            # Each call gets an error of its own: it will be written on.
-            raise ConnectError(
-                error.code, f"handshake: {error.message}", error.details
-            ) from error.__cause__
-        except PluginError as error:
-            raise ConnectError(Code.FAILED_PRECONDITION, str(error)) from None
-        except TimeoutError as error:
-            raise ConnectError(
-                Code.DEADLINE_EXCEEDED, f"handshake with {self._session.address}"
-            ) from error
-
-    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
-        """Shake hands if it is due, then call."""
-        own = context_of(ctx)
-        await self._pass(own)
-        return await call_next(request, own)
-
-    intercept_client_stream: Any = intercept_unary
-
-    async def intercept_server_stream(
-        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
-    ) -> AsyncIterator[R]:
-        """Shake hands if it is due, then call."""
-        own = context_of(ctx)
-        await self._pass(own)
-        async with closing(call_next(request, own)) as responses:
-            async for response in responses:
-                yield response
-
-    intercept_bidi_stream: Any = intercept_server_stream
-
-    def __repr__(self) -> str:
-        return "HandshakeGate()"
-
-
-class InstanceWatch:
-    """A transport that tells the session which instance has answered."""
-
-    def __init__(self, inner: Transport, saw: Callable[[str | None], None]) -> None:
-        self._inner = inner
-        self._saw = saw
-
-    async def execute(self, request: Request) -> Response:
-        """Send the request, and look at who answers."""
-        response = await self._inner.execute(request)
-        self._saw(response.headers.get(INSTANCE_HEADER))
-        return response
-
-    async def aclose(self) -> None:
-        """Close the transport below."""
-        await close(self._inner)
 
 
 def _reason(error: ConnectError) -> str | None:
