@@ -1,5 +1,6 @@
 """Resilience for any client and server of connectrpc: chains of policies, inside the process."""
 
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.call import AttemptKind
@@ -35,9 +36,11 @@ from connectplugin_interceptors.server import (
     ServerStack,
 )
 from connectplugin_interceptors.stack import ClientStack
+from connectplugin_interceptors.throttle.config import ThrottlePolicy
 from connectplugin_interceptors.transport import TapTransport, make_transport
 
 __all__ = (
+    "AdaptiveLimitPolicy",
     "AttemptKind",
     "BalancePolicy",
     "BulkheadPolicy",
@@ -70,6 +73,7 @@ __all__ = (
     "ServerStack",
     "SystemClock",
     "TapTransport",
+    "ThrottlePolicy",
     "delivery",
     "make_transport",
     "retry_after",

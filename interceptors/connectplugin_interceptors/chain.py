@@ -12,7 +12,7 @@ from typing import Any, Final
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.settings import Settings
 
-CALL_ORDER: Final = ("deadline", "call interceptors", "retry")
+CALL_ORDER: Final = ("deadline", "call interceptors", "throttle", "concurrency", "retry")
 """Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (

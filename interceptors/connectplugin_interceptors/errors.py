@@ -152,6 +152,19 @@ def retry_after(error: BaseException) -> float | None:
     return noted if isinstance(noted, float) else None
 
 
+_THROTTLE_FAILURE: Final = "_connectplugin_throttle_failure"
+
+
+def note_throttle_failure(error: BaseException) -> None:
+    """Write onto an error that its peer said "do not retry"."""
+    error.__dict__[_THROTTLE_FAILURE] = True
+
+
+def is_throttle_failure(error: BaseException) -> bool:
+    """Whether the peer said "do not retry", which counts as a refusal whatever the code."""
+    return _THROTTLE_FAILURE in error.__dict__
+
+
 def is_outbound(error: BaseException) -> bool:
     """Whether an error comes out of a chain of ours: of a call that this program made itself."""
     return isinstance(error, RejectedError) or _DELIVERY in error.__dict__

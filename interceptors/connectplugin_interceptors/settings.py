@@ -5,12 +5,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
+from connectplugin_interceptors.throttle.config import ThrottlePolicy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,6 +22,8 @@ class Settings:
 
     Attributes:
         deadline: See `DeadlinePolicy`; None turns limits of this side off.
+        throttle: See `ThrottlePolicy`; None: what the server refuses is sent all the same.
+        concurrency: See `BulkheadPolicy` and `AdaptiveLimitPolicy`; None: no limit of this side.
         retry_policy: See `RetryPolicy`; None: one attempt.
         circuit_breaker: See `CircuitBreakerPolicy`; None: endpoints are asked however they fail.
         rate_limit: See `RateLimitPolicy`; None: no limit of this side.
@@ -28,6 +33,8 @@ class Settings:
     """
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
+    throttle: ThrottlePolicy | None = None
+    concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None = BulkheadPolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
@@ -37,6 +44,10 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse values of the wrong kind, naming the field."""
         validation.instance(self, "deadline", DeadlinePolicy, optional=True)
+        validation.instance(self, "throttle", ThrottlePolicy, optional=True)
+        validation.instances(
+            self, "concurrency", (BulkheadPolicy, AdaptiveLimitPolicy), optional=True
+        )
         validation.instance(self, "retry_policy", RetryPolicy, optional=True)
         validation.instance(self, "circuit_breaker", CircuitBreakerPolicy, optional=True)
         validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)

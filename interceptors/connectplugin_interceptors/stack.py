@@ -9,10 +9,12 @@ from connectrpc.client import ConnectClient
 from pyqwest import Transport
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.attempt import AttemptScope
 from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.balance.interceptor import Balance
 from connectplugin_interceptors.balance.pool import EndpointPool
+from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.cancellation import CancellationRestore
 from connectplugin_interceptors.chain import (
     ATTEMPT_ORDER,
@@ -23,6 +25,7 @@ from connectplugin_interceptors.chain import (
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.circuit_breaker.interceptor import CircuitBreaker
 from connectplugin_interceptors.clock import Clock, SystemClock
+from connectplugin_interceptors.concurrency import Concurrency
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.deadline.interceptor import CallScope
 from connectplugin_interceptors.errors import ConfigError
@@ -37,6 +40,8 @@ from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.retry.interceptor import Retry
 from connectplugin_interceptors.routing import BALANCED_URL
 from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change
+from connectplugin_interceptors.throttle.config import ThrottlePolicy
+from connectplugin_interceptors.throttle.interceptor import Throttle
 
 C = TypeVar("C", bound=ConnectClient)
 
@@ -52,6 +57,9 @@ class ClientStack:
 
     Attributes:
         deadline: See `DeadlinePolicy`.
+        throttle: See `ThrottlePolicy`. Default None.
+        concurrency: See `BulkheadPolicy` (default: 1,000 calls in flight, none waits) and
+            `AdaptiveLimitPolicy`.
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
@@ -67,6 +75,8 @@ class ClientStack:
     """
 
     deadline: DeadlinePolicy | None = DeadlinePolicy()
+    throttle: ThrottlePolicy | None = None
+    concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None = BulkheadPolicy()
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
@@ -105,15 +115,8 @@ class ClientStack:
         Args:
             policies: Fields of `ClientStack`.
         """
-        off: dict[str, Any] = dict.fromkeys(
-            (
-                "deadline",
-                "retry_policy",
-                "circuit_breaker",
-                "load_balancing",
-                "outlier_ejection",
-            )
-        )
+        off: dict[str, Any] = dict.fromkeys((*POLICY_NAMES, "outlier_ejection"))
+        off["wait_for_ready"] = False
         return cls(**{**off, **policies})
 
     def for_method(self, pattern: str, /, **policies: Any) -> "ClientStack":
@@ -183,6 +186,8 @@ class ClientStack:
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *map(_link, self.call),
+            Throttle(clock=time, rng=chance, emit=emit),
+            Concurrency(clock=time, emit=emit),
             Retry(clock=time, rng=chance, emit=emit),
             *balance,
             breaker,
@@ -271,6 +276,8 @@ class ClientStack:
         shown = {
             "deadline": _policy(settings.deadline),
             "call interceptors": ", ".join(map(repr, self.call)) or "none",
+            "throttle": _policy(settings.throttle),
+            "concurrency": _policy(settings.concurrency),
             "retry": f"{_policy(settings.retry_policy)}; wait_for_ready {ready}",
         }
         return [f"{part:<22} {shown[part]}" for part in CALL_ORDER]

@@ -70,10 +70,17 @@ def integer(
 
 def instance(owner: object, field: str, kind: type, *, optional: bool = False) -> None:
     """Refuse what is not of a type."""
+    instances(owner, field, (kind,), optional=optional)
+
+
+def instances(
+    owner: object, field: str, kinds: tuple[type, ...], *, optional: bool = False
+) -> None:
+    """Refuse what is of none of some types."""
     value: Any = getattr(owner, field)
-    if (value is None and optional) or isinstance(value, kind):
+    if (value is None and optional) or isinstance(value, kinds):
         return
-    wanted = kind.__name__ + (" or None" if optional else "")
+    wanted = " or ".join([*(kind.__name__ for kind in kinds), *(["None"] if optional else [])])
     msg = f"{describe(owner, field)} is {value!r}; it must be {wanted}"
     raise ConfigError(msg)
 

@@ -24,6 +24,7 @@ from connectplugin_interceptors.errors import (
     Delivery,
     RejectedError,
     note_retry_after,
+    note_throttle_failure,
 )
 from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped
 from connectplugin_interceptors.outcome import Cause, Verdict
@@ -224,7 +225,7 @@ class Retry:
         self._room.leave(progress.place)
         again = self._decide(call, attempt, verdict, error, progress)
         if isinstance(again, GiveUp):
-            note_retry_after(error, again.retry_after)
+            _note(error, again)
             self._stopped(call, again.reason, verdict)
             raise error
         if again.kind is not AttemptKind.TRANSPARENT:
@@ -301,6 +302,13 @@ def _ready(own: CallContext) -> CallContext:
 def _unready(error: ConnectError) -> bool:
     """Whether a refusal says that there is nobody to send to right now."""
     return isinstance(error, RejectedError) and error.unready
+
+
+def _note(error: ConnectError, again: GiveUp) -> None:
+    """Write onto the error what the server has said about trying again."""
+    note_retry_after(error, again.retry_after)
+    if again.throttle_failure:
+        note_throttle_failure(error)
 
 
 def _untouched(progress: _Progress) -> bool:

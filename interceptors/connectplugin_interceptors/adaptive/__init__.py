@@ -1,0 +1,1 @@
+"""The adaptive limit: as many calls at a time as do not have to wait for each other."""

@@ -1,0 +1,1 @@
+"""The client's throttle: who is refused too often stops asking for a while, more or less."""
