@@ -6,7 +6,6 @@ from typing import Final
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.errors import ConfigError
 
-
 _DEFAULT_ATTEMPT: Final = 10.0
 
 
@@ -21,9 +20,9 @@ class DeadlinePolicy:
     Attributes:
         total: For the whole call with one response (unary, client stream). Default 30, as the
             standard resilience handler of Microsoft.Extensions.Http.
-        attempt: For one attempt. Default 10, or `total` where that is less. It ends with the first message of a stream of
-            responses, or with the head of the response if the server sends that earlier: what flows
-            is not cut.
+        attempt: For one attempt. Default 10, or `total` where that is less. It ends with the first
+            message of a stream of responses, or with the head of the response if the server sends
+            that earlier: what flows is not cut.
         stream_total: For the whole of a call with a stream of responses (server stream, bidi).
             Default None: a watch is silent by design.
 
