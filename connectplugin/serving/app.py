@@ -23,7 +23,6 @@ from connectplugin.serving.control import Control, Controller, Identity
 from connectplugin.serving.early_head import EarlyHead
 from connectplugin.serving.layers import (
     ASGIApp,
-    CutCalls,
     Receive,
     ResponseHead,
     Scope,
@@ -34,6 +33,7 @@ from connectplugin.serving.pages import Pages
 from connectplugin.serving.read_ahead import ReadAhead
 from connectplugin.serving.router import Mount, Router
 from connectplugin_interceptors.clock import Clock
+from connectplugin_interceptors.server.cut import CutCalls
 from connectplugin_interceptors.server.stack import ServerLink
 
 if TYPE_CHECKING:

@@ -1,10 +1,8 @@
 """The ASGI layers around everything that a server answers."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from connectplugin_interceptors.server.cut import was_cut_off
 from connectplugin_interceptors.server.drain.interceptor import Drain
 from connectplugin_interceptors.wire import INSTANCE_HEADER
 
@@ -39,24 +37,3 @@ class ResponseHead:
             await send(message)
 
         await self._app(scope, receive, send_with_head)
-
-
-class CutCalls:
-    """Ends the cancellation of calls that the chain has cut off, when the server drains, say.
-
-    Their client has its answer (`unavailable` and the reason), and to the HTTP server below nothing
-    happened: it would log a traceback for each.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        try:
-            await self._app(scope, receive, send)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            # `uncancel` tells how many requests to cancel are left: others are not the chain's.
-            if task is None or not was_cut_off(task) or task.uncancel() > 0:
-                raise

@@ -12,7 +12,6 @@ from connectrpc.errors import ConnectError
 from connectrpc.protocol import ProtocolType
 from pyqwest import Client, Headers, Request
 
-from connectplugin.serving.layers import CutCalls
 from connectplugin.testing import VirtualTime
 from connectplugin.transport.in_process import InProcessTransport
 from connectplugin_interceptors import (
@@ -24,6 +23,7 @@ from connectplugin_interceptors import (
     ServerDeadlinePolicy,
     ServerStack,
 )
+from connectplugin_interceptors.server import CutCalls
 from kv.v1.kv_connect import KVServiceClient
 from kv.v1.kv_pb import GetRequest, IncrementRequest
 from tests.contract.peer import Ctx, Handled, Handler, Peer, answers, echoes, fails, hangs

@@ -102,7 +102,11 @@ class ServerStack:
         return self.build(clock=clock).interceptors()
 
     def build(self, *, clock: Clock | None = None) -> "ServerChain":
-        """The chain for several applications of one server, with its handles."""
+        """The chain for several applications of one server, with its handles.
+
+        Who ends calls with `drain.end_streams` wraps the application in `server.CutCalls`, so that
+        the ASGI server does not log a traceback for each.
+        """
         return ServerChain(self, clock=SystemClock() if clock is None else clock)
 
     def describe(self) -> str:
