@@ -160,7 +160,7 @@ ROWS: list[tuple[str, Step, Cause, Outcome, Delivery, int, int]] = [
         "exhausted with pushback and nack",
         fails(Code.RESOURCE_EXHAUSTED, headers=[("grpc-retry-pushback-ms", "10"), NACK]),
         Cause.REFUSED,
-        Outcome.FAILURE,
+        Outcome.NEUTRAL,
         Delivery.NOT_SENT,
         2,
         2,
