@@ -42,7 +42,8 @@ class AttemptScope:
         Args:
             emit: Who is told when an attempt has ended.
             armed: Whether interceptors of the application's own are inside, which could wait
-                without looking at the deadline: then there is a timer around them.
+                without looking at the deadline, or add to headers: then there is a timer around
+                them, and each attempt gets headers without what the one before has added.
         """
         self._emit = emit
         self._armed = armed
@@ -55,6 +56,8 @@ class AttemptScope:
                 f"it was over before attempt {ctx.attempt.number} was sent",
                 delivery=Delivery.NOT_SENT,
             )
+        if self._armed and call.headers is None:
+            call.headers = tuple(ctx.request_headers.allitems())
         policy = call.settings.deadline
         if call.streams_responses:
             ctx.deadline = call.deadline

@@ -134,6 +134,8 @@ class Call:
         delivery: The worst of the attempts that have failed; None while none has.
         tried: Whether any attempt was on its way to the transport.
         observed: Whether a `TapTransport` sees the attempts.
+        headers: Those that every attempt begins with, where an interceptor of the application's own
+            could add to an attempt's; else None.
         request_error: What the caller's own stream of requests has raised: the call raises the
             same, untouched.
         visited: The endpoints that attempts were sent to, or are on their way to.
@@ -144,6 +146,7 @@ class Call:
         "clock",
         "deadline",
         "delivery",
+        "headers",
         "method",
         "name",
         "observed",
@@ -178,6 +181,7 @@ class Call:
         self.delivery: Delivery | None = None
         self.tried = False
         self.request_error: BaseException | None = None
+        self.headers: tuple[tuple[str, str], ...] | None = None
         self.visited: tuple[Endpoint, ...] = ()
 
     @property
@@ -266,7 +270,8 @@ class CallContext(RequestContext[Any, Any]):
 
     def following(self, attempt: Attempt) -> "CallContext":
         """The context of another attempt: headers of its own, and none of this one's timing."""
-        headers = Headers(tuple(self.request_headers.allitems()))
+        kept = self.call.headers
+        headers = Headers(tuple(self.request_headers.allitems()) if kept is None else kept)
         return CallContext(self, headers, self.call, attempt, self.call.deadline)
 
     def write_timing(self, wire_deadline: float | None, now: float) -> None:

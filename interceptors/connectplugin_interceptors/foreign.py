@@ -10,10 +10,11 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 
-def _own(ctx: Ctx, before: CallContext) -> CallContext:
+def _own(ctx: Ctx, before: CallContext, *, per_call: bool) -> CallContext:
     """The chain's context for one that the interceptor passes on, which may be a new object.
 
-    A context of the interceptor's own keeps its headers and its shorter timeout.
+    A context of the interceptor's own keeps its headers and its shorter timeout: for all attempts,
+    if the interceptor is one per call.
     """
     if isinstance(ctx, CallContext):
         return ctx
@@ -21,6 +22,8 @@ def _own(ctx: Ctx, before: CallContext) -> CallContext:
     if (milliseconds := ctx.timeout_ms) is not None:
         given = before.call.clock.now() + milliseconds / 1000.0
         deadline = given if deadline is None else min(deadline, given)
+        if per_call:
+            before.call.deadline = deadline
     return CallContext(ctx, ctx.request_headers, before.call, before.attempt, deadline)
 
 
@@ -35,15 +38,16 @@ class Link:
 class Foreign:
     """Runs an application's interceptor between two links of the chain."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, *, per_call: bool = False) -> None:
         self.inner = inner
+        self._per_call = per_call
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Await the application's interceptor."""
         before = context_of(ctx)
 
         async def proceed(request: Q, ctx: Ctx, /) -> R:
-            return await call_next(request, _own(ctx, before))
+            return await call_next(request, _own(ctx, before, per_call=self._per_call))
 
         response: R = await self.inner.intercept_unary(proceed, request, ctx)
         return response
@@ -53,7 +57,7 @@ class Foreign:
         before = context_of(ctx)
 
         async def proceed(request: Q, ctx: Ctx, /) -> R:
-            return await call_next(request, _own(ctx, before))
+            return await call_next(request, _own(ctx, before, per_call=self._per_call))
 
         response: R = await self.inner.intercept_client_stream(proceed, request, ctx)
         return response
@@ -65,7 +69,7 @@ class Foreign:
         before = context_of(ctx)
 
         def proceed(request: Q, ctx: Ctx, /) -> AsyncIterator[R]:
-            return call_next(request, _own(ctx, before))
+            return call_next(request, _own(ctx, before, per_call=self._per_call))
 
         async with closing(self.inner.intercept_server_stream(proceed, request, ctx)) as responses:
             async for response in responses:
@@ -78,7 +82,7 @@ class Foreign:
         before = context_of(ctx)
 
         def proceed(request: Q, ctx: Ctx, /) -> AsyncIterator[R]:
-            return call_next(request, _own(ctx, before))
+            return call_next(request, _own(ctx, before, per_call=self._per_call))
 
         async with closing(self.inner.intercept_bidi_stream(proceed, request, ctx)) as responses:
             async for response in responses:

@@ -185,7 +185,7 @@ class ClientStack:
             )
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
-            *map(_link, self.call),
+            *[_link(link, per_call=True) for link in self.call],
             Throttle(clock=time, rng=chance, emit=emit),
             Concurrency(clock=time, emit=emit),
             Retry(clock=time, rng=chance, emit=emit),
@@ -193,7 +193,7 @@ class ClientStack:
             breaker,
             RateLimit(clock=time, emit=emit),
             AttemptScope(emit=emit, armed=own),
-            *map(_link, self.attempt),
+            *[_link(link, per_call=False) for link in self.attempt],
             CancellationRestore(),
         ]
 
@@ -326,11 +326,11 @@ def _pool(address: Any) -> EndpointPool:
     return EndpointPool(several, fixed=True)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _link(interceptor: object) -> object:
+def _link(interceptor: object, *, per_call: bool) -> object:
     # A metadata hook gets the context and cannot replace it.
     if isinstance(interceptor, Link) or not hasattr(interceptor, "intercept_unary"):
         return interceptor
-    return Foreign(interceptor)
+    return Foreign(interceptor, per_call=per_call)
 
 
 def _policy(policy: object) -> str:

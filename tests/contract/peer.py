@@ -206,12 +206,15 @@ class Peer:
 
     Attributes:
         sent: The headers of every request that was given to the transport.
+        sent_names: Their names, with repetitions.
+        sent_at: When that was, in the loop's seconds.
         calls: What each run of the handler has seen.
     """
 
     def __init__(self, *script: Step, interceptors: Iterable[Any] = ()) -> None:
         self.script: Sequence[Step] = script or (answers(),)
         self.sent: list[dict[str, str]] = []
+        self.sent_names: list[list[str]] = []
         self.sent_at: list[float] = []
         self.calls: list[Handled] = []
         self._handlers: list[Behave] = []
@@ -283,6 +286,7 @@ class _ScriptedTransport:
 
     async def execute(self, request: Request) -> Response:
         self._peer.sent.append(dict(request.headers.items()))
+        self._peer.sent_names.append([name for name, _ in request.headers.items()])
         self._peer.sent_at.append(asyncio.get_running_loop().time())
         step = self._peer.step()
         if isinstance(step, Wire):
