@@ -21,7 +21,7 @@ from kv.v1.kv_pb import GetRequest, GetResponse
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 IMPORTABLE = [ROOT, ROOT / "interceptors", ROOT / "examples/kv/gen"]
 
 
