@@ -21,10 +21,10 @@ INSTALL_PROJECT := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
 
-.PHONY: help demo test check generate bench setup lock clean
+.PHONY: help demo test check generate bench toxiproxy setup lock clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: $(RUN_READY) ## the KV plugin in its own process: called, killed, restarted, no call lost (30 s)
 	@PYTHONPATH=examples/kv:examples/kv/gen exec $(BIN)/python examples/kv/demo.py
@@ -60,6 +60,7 @@ check-generated: $(DEV_READY)
 	}; \
 	compare proto connectplugin/_gen; \
 	compare interceptors/proto interceptors/connectplugin_interceptors/_gen; \
+	compare chaos/proto chaos/connectplugin_chaos/_gen; \
 	compare examples/kv/proto examples/kv/gen; \
 	compare tests/protos tests/gen; \
 	if [ $$status = 0 ]; then echo "generated code: up to date"; \
@@ -69,11 +70,23 @@ check-generated: $(DEV_READY)
 generate: $(DEV_READY) ## write all generated code anew from the .proto files
 	$(BIN)/connectplugin generate proto --out connectplugin/_gen
 	$(BIN)/connectplugin generate interceptors/proto --out interceptors/connectplugin_interceptors/_gen
+	$(BIN)/connectplugin generate chaos/proto --out chaos/connectplugin_chaos/_gen
 	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
 	$(BIN)/connectplugin generate tests/protos --out tests/gen
 
 bench: $(DEV_READY) ## what the chain costs per call, as ratios, beside grpc.aio
-	@$(BIN)/python -m benchmarks $(ARGS)
+	@PYTHONPATH=examples/kv/gen exec $(BIN)/python -m benchmarks $(ARGS)
+
+TOXIPROXY := .tools/bin/toxiproxy-server
+
+toxiproxy: $(TOXIPROXY) ## build toxiproxy v2.12.0, which the chaos harness drives, with Go 1.24 or newer (1-2 min)
+
+# `-C` first; `-o` is relative to it. Without the hashes of go.sum the build stops.
+$(TOXIPROXY): tools/toxiproxy/go.mod tools/toxiproxy/go.sum
+	GOTOOLCHAIN=local CGO_ENABLED=0 go build -C tools/toxiproxy -mod=readonly -trimpath \
+		-ldflags '-s -w -X github.com/Shopify/toxiproxy/v2.Version=2.12.0' \
+		-o ../../$(TOXIPROXY) github.com/Shopify/toxiproxy/v2/cmd/server
+	@touch $@
 
 setup: $(DEV_READY) ## the whole environment, to work on the project
 
@@ -81,14 +94,14 @@ lock: ## resolve the two lock files anew from pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: set PYTHON=..." >&2; exit 1; }
 	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv; }
 	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group build --output-file requirements/run.txt pyproject.toml
-	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group dev --extra codegen \
+	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group dev --extra codegen --extra chaos \
 		--constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
 
 clean: ## remove the environment and everything that tools left behind
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) .tools build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
