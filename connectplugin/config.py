@@ -11,7 +11,9 @@ from connectplugin.address import check_url
 from connectplugin.plugin import Plugin, PluginSet, versioned_plugin_sets
 from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
@@ -30,6 +32,7 @@ IN_PROCESS_URL: Final = "http://in-process"
 
 # Told from a caller's own policy by identity, since an equal one was named all the same.
 _DEADLINE: Final = DeadlinePolicy()
+_CONCURRENCY: Final = BulkheadPolicy()
 _RETRY: Final = RetryPolicy()
 _BREAKER: Final = CircuitBreakerPolicy()
 _BALANCE: Final = BalancePolicy()
@@ -52,6 +55,7 @@ class ClientConfig:
         versioned_plugins: Instead of `plugins`: sets by application version. The highest version
             that both sides have is used.
         deadline: See `DeadlinePolicy`.
+        concurrency: See `BulkheadPolicy` and `AdaptiveLimitPolicy`. Default: 1,000 calls in flight.
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
@@ -86,6 +90,7 @@ class ClientConfig:
     plugins: Iterable[Plugin] = ()
     versioned_plugins: Mapping[int, Iterable[Plugin]] | None = None
     deadline: DeadlinePolicy | None = _DEADLINE
+    concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None = _CONCURRENCY
     retry_policy: RetryPolicy | None = _RETRY
     circuit_breaker: CircuitBreakerPolicy | None = _BREAKER
     rate_limit: RateLimitPolicy | None = None
@@ -201,6 +206,7 @@ class ClientConfig:
                 name
                 for name, default in (
                     ("deadline", _DEADLINE),
+                    ("concurrency", _CONCURRENCY),
                     ("retry_policy", _RETRY),
                     ("circuit_breaker", _BREAKER),
                     ("rate_limit", None),
@@ -229,6 +235,7 @@ class ClientConfig:
             retry_policy=self.retry_policy,
             circuit_breaker=self.circuit_breaker,
             rate_limit=self.rate_limit,
+            concurrency=self.concurrency,
             load_balancing=self.load_balancing,
             outlier_ejection=self.outlier_ejection,
             wait_for_ready=bool(self.wait_for_ready),

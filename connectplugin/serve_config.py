@@ -18,6 +18,7 @@ from connectplugin.plugin import (
 from connectplugin.serving.sockets import TcpAddress, UnixAddress, describe, parse_address
 from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.server.rate_limit.config import Quota, ServerRateLimitPolicy
@@ -39,6 +40,7 @@ CONTROL_QUOTAS: Final = {
 
 DEFAULT_STACK: Final = ServerStack(
     rate_limit=ServerRateLimitPolicy(per_second=1000, burst=2000, methods=CONTROL_QUOTAS),
+    adaptive_limit=AdaptiveLimitPolicy(max_limit=200),
     bulkhead=BulkheadPolicy(max_in_flight=100, max_queue=100, max_wait=1.0),
 )
 """The chain of a server of plugins: 1,000 calls a second from each address (10 handshakes), 100

@@ -13,11 +13,12 @@ from connectrpc.interceptor import (
 )
 
 from connectplugin_interceptors import validation
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.chain import check_interceptor
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.errors import ConfigError
-from connectplugin_interceptors.server.concurrency import ServerBulkhead
+from connectplugin_interceptors.server.concurrency import ServerAdaptiveLimit, ServerBulkhead
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
 from connectplugin_interceptors.server.deadline.interceptor import HandlerDeadline, ServerDeadline
 from connectplugin_interceptors.server.drain.config import DrainPolicy
@@ -42,7 +43,8 @@ class ServerStack:
     """What a server does with a call before and after its handler, outermost first.
 
     ```
-    masking > before > drain > deadline > rate limit > admission > bulkhead > around > handler
+    masking > before > drain > deadline > rate limit > admission > adaptive limit > bulkhead
+    > around > handler
     ```
     A policy that is not named has its default; `None` turns it off. The stack is a value; each
     `interceptors()` or `build()` makes fresh state.
@@ -55,6 +57,8 @@ class ServerStack:
         rate_limit: See `ServerRateLimitPolicy`. By default 1,000 calls a second from each address,
             of which 2,000 may come at once; a server's own services (handshake, health) count
             apart, so that busy callers do not look ill.
+        adaptive_limit: See `AdaptiveLimitPolicy`; each plugin has one of its own. It refuses early
+            what would only wait. By default up to 1,000 calls in flight, beginning at 200.
         bulkhead: See `BulkheadPolicy`; on a server of plugins each plugin has one of its own.
         before: Metadata interceptors that see every call, refused ones too: telemetry.
         admission: Metadata interceptors that may refuse a call before its body is read:
@@ -72,6 +76,9 @@ class ServerStack:
     rate_limit: ServerRateLimitPolicy | None = field(
         default_factory=lambda: ServerRateLimitPolicy(per_second=1000.0, burst=2000.0)
     )
+    adaptive_limit: AdaptiveLimitPolicy | None = field(
+        default_factory=lambda: AdaptiveLimitPolicy(max_limit=1000, initial_limit=200)
+    )
     bulkhead: BulkheadPolicy | None = field(default_factory=BulkheadPolicy)
     before: Sequence[MetadataInterceptor[Any]] = ()
     admission: Sequence[MetadataInterceptor[Any]] = ()
@@ -83,6 +90,7 @@ class ServerStack:
         validation.instance(self, "drain", DrainPolicy, optional=True)
         validation.instance(self, "deadline", ServerDeadlinePolicy, optional=True)
         validation.instance(self, "rate_limit", ServerRateLimitPolicy, optional=True)
+        validation.instance(self, "adaptive_limit", AdaptiveLimitPolicy, optional=True)
         validation.instance(self, "bulkhead", BulkheadPolicy, optional=True)
         for name in ("before", "admission", "around"):
             members = tuple(getattr(self, name))
@@ -111,7 +119,7 @@ class ServerStack:
 
     def describe(self) -> str:
         """The chain, outermost first, one link a line."""
-        lines = [f"{name:<10} {policy}" for name, policy in self._links()]
+        lines = [f"{name:<14} {policy}" for name, policy in self._links()]
         return "\n".join([*lines, "handler"])
 
     def _links(self) -> list[tuple[str, str]]:
@@ -120,7 +128,7 @@ class ServerStack:
         links += [("drain", self.drain), ("deadline", self.deadline)]
         links += [("rate limit", self.rate_limit)]
         links += [("admission", member) for member in self.admission]
-        links += [("bulkhead", self.bulkhead)]
+        links += [("adaptive limit", self.adaptive_limit), ("bulkhead", self.bulkhead)]
         links += [("around", member) for member in self.around]
         return [(name, "off" if policy is None else repr(policy)) for name, policy in links]
 
@@ -131,6 +139,7 @@ class ServerChain:
     Attributes:
         drain: The handle by which the server stops; None if the stack has none.
         bulkheads: One for each name given to `interceptors`.
+        adaptive_limits: Likewise.
     """
 
     def __init__(self, stack: ServerStack, *, clock: Clock) -> None:
@@ -139,6 +148,7 @@ class ServerChain:
         self._masking = None if stack.masking is None else ErrorMasking(stack.masking)
         self.drain = None if stack.drain is None else Drain(stack.drain)
         self.bulkheads: dict[str, ServerBulkhead] = {}
+        self.adaptive_limits: dict[str, ServerAdaptiveLimit] = {}
         self._rate_limit = _rate_limit(stack, clock)
         self._control_rate_limit = _rate_limit(stack, clock)
 
@@ -146,12 +156,18 @@ class ServerChain:
         """The links for an application.
 
         Args:
-            name: Applications with the same name share one bulkhead.
+            name: Applications with the same name share one adaptive limit and one bulkhead.
         """
         stack = self._stack
         links: list[ServerLink] = [*self._outer(), *self._drain(), self._deadline()]
         links += self._rate_limit
         links += stack.admission
+        if stack.adaptive_limit is not None:
+            if name not in self.adaptive_limits:
+                self.adaptive_limits[name] = ServerAdaptiveLimit(
+                    stack.adaptive_limit, name=name, clock=self._clock
+                )
+            links.append(self.adaptive_limits[name])
         if stack.bulkhead is not None:
             if name not in self.bulkheads:
                 self.bulkheads[name] = ServerBulkhead(stack.bulkhead, name=name, clock=self._clock)
