@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from connectplugin_interceptors.call import CallContext, Ctx, context_of
 from connectplugin_interceptors.foreign import Link
@@ -12,6 +12,10 @@ from connectplugin_interceptors.shapes import Stream, Unary, closing
 P = TypeVar("P")
 Q = TypeVar("Q")
 R = TypeVar("R")
+
+# Looking a member of an enum up costs more than a frame (3.11).
+_NEUTRAL: Final = Outcome.NEUTRAL
+_SUCCESS: Final = Outcome.SUCCESS
 
 
 class Admission(Link, ABC, Generic[P]):
@@ -36,10 +40,10 @@ class Admission(Link, ABC, Generic[P]):
         """Await an admitted call."""
         own = context_of(ctx)
         permit = await self.acquire(own)
-        outcome = Outcome.NEUTRAL  # stands unless the call itself ends
+        outcome = _NEUTRAL  # stands unless the call itself ends
         try:
             response = await call_next(request, own)
-            outcome = Outcome.SUCCESS
+            outcome = _SUCCESS
         except Exception as error:  # CancelledError and GeneratorExit are none
             outcome = verdict_of(own, error).outcome
             raise
@@ -55,7 +59,7 @@ class Admission(Link, ABC, Generic[P]):
         """Iterate over an admitted call's responses."""
         own = context_of(ctx)
         permit = await self.acquire(own)
-        outcome = Outcome.NEUTRAL
+        outcome = _NEUTRAL
         first = True
         try:
             async with closing(call_next(request, own)) as responses:
@@ -64,7 +68,7 @@ class Admission(Link, ABC, Generic[P]):
                         first = False
                         self.responded(permit, own)
                     yield response
-            outcome = Outcome.SUCCESS
+            outcome = _SUCCESS
         except Exception as error:
             outcome = verdict_of(own, error).outcome
             raise
