@@ -1,7 +1,6 @@
 """The shell of the gate: where calls sleep until it is their turn, first come first served."""
 
 import asyncio
-from collections import deque
 
 from connectrpc.errors import ConnectError
 
@@ -31,7 +30,8 @@ class WaitingRoom:
     def __init__(self, emit: Emit | None) -> None:
         self.gate = ReadyGate()
         self._emit = emit
-        self._asleep: deque[asyncio.Future[None]] = deque()
+        # In the order in which they lay down; a dict, so that each can leave from its place.
+        self._asleep: dict[asyncio.Future[None], None] = {}
 
     async def turn(self, call: Call, error: ConnectError, place: Place) -> None:
         """Wait after a try that has failed, until the call may try again.
@@ -48,7 +48,7 @@ class WaitingRoom:
         while (wait := gate.turn(now)) > 0:
             remaining = call.remaining(now)
             last = remaining is not None and wait > remaining - SMALLEST_TIMEOUT
-            woken = await self._sleep(max(0.0, remaining) if last and remaining else wait)
+            woken = await self._sleep(wait if remaining is None else max(0.0, min(wait, remaining)))
             if last and not woken:
                 raise DeadlineExceededError(
                     f"nothing could be reached; last: {error.message}",
@@ -73,14 +73,14 @@ class WaitingRoom:
     async def _sleep(self, seconds: float) -> bool:
         """Whether it was woken."""
         alarm: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._asleep.append(alarm)
+        self._asleep[alarm] = None
         try:
             async with asyncio.timeout(seconds):
                 await alarm
         except TimeoutError:
             return False
         finally:
-            alarm.cancel()  # so that it is passed over, where it lies in the queue
+            self._asleep.pop(alarm, None)
         return True
 
     def reachable(self) -> None:
@@ -90,7 +90,8 @@ class WaitingRoom:
             return  # as nearly always
         granted = gate.reachable()
         while granted and self._asleep:
-            alarm = self._asleep.popleft()
+            alarm = next(iter(self._asleep))
+            del self._asleep[alarm]
             if not alarm.done():
                 alarm.set_result(None)
                 granted -= 1

@@ -206,10 +206,10 @@ class Retry:
         if call.settings.retry_policy is None and not call.settings.wait_for_ready:
             raise error
         verdict = verdict_of(own, error)
+        waits = call.settings.wait_for_ready and _untouched(progress)
         if verdict.cause is Cause.REJECTED:
-            if _unready(error) and call.settings.wait_for_ready and _untouched(progress):
-                await self._room.turn(call, error, progress.place)
-                return _ready(own)
+            if waits and _unready(error):
+                return await self._wait(own, error, progress)
             # A second attempt that is refused here says less than the first one's error.
             raise progress.error or error
         progress.error = error
@@ -218,9 +218,8 @@ class Retry:
             raise error
         if verdict.cause is not Cause.CONNECTION:
             self._room.reachable()
-        elif call.settings.wait_for_ready and _untouched(progress) and not attempt.untried:
-            await self._room.turn(call, error, progress.place)
-            return _ready(own)
+        elif waits and not attempt.untried:
+            return await self._wait(own, error, progress)
         # What was reached may still refuse; the place among the waiting is given back all the same.
         self._room.leave(progress.place)
         again = self._decide(call, attempt, verdict, error, progress)
@@ -228,8 +227,7 @@ class Retry:
             _note(error, again)
             self._stopped(call, again.reason, verdict)
             raise error
-        if again.kind is not AttemptKind.TRANSPARENT:
-            progress.counted += 1
+        progress.counted += again.kind is not AttemptKind.TRANSPARENT
         number = progress.counted
         if self._emit is not None:
             self._emit(
@@ -239,6 +237,19 @@ class Retry:
             await self._clock.sleep(again.delay)
         call.attempts += 1
         return own.following(Attempt(number, again.kind))
+
+    async def _wait(
+        self, own: CallContext, error: ConnectError, progress: _Progress
+    ) -> CallContext:
+        """Wait until the call may try again."""
+        try:
+            await self._room.turn(own.call, error, progress.place)
+        except RejectedError:
+            # A refusal says "never sent"; an attempt before this one may have been.
+            if progress.error is None or own.call.known_delivery is Delivery.NOT_SENT:
+                raise
+            raise progress.error from None
+        return _ready(own)
 
     def _decide(
         self,
