@@ -13,6 +13,8 @@ from connectplugin.links import Links
 from connectplugin.plugin import ConnectPlugin, Plugin, PluginSet, service_path_of
 from connectplugin.session import ServerInfo
 from connectplugin_interceptors.balance.endpoint import EndpointState
+from connectplugin_interceptors.circuit_breaker.breakers import Breakers
+from connectplugin_interceptors.circuit_breaker.interceptor import breakers_of
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.generated import bound_client
 
@@ -97,6 +99,11 @@ class Client:
             msg = "there was no handshake yet"
             raise RuntimeError(msg)
         return info
+
+    @property
+    def breakers(self) -> Breakers:
+        """The circuits of this client: `status()`, and `isolate`, `force_open`, `reset` by hand."""
+        return self._open().breakers
 
     @overload
     def dispense(self, plugin: ConnectPlugin[T], /) -> T: ...
@@ -186,6 +193,11 @@ class _Connection:
     def endpoint(self) -> str:
         """Where it leads, for people to read."""
         return self._address
+
+    @property
+    def breakers(self) -> Breakers:
+        """The circuits of the chain."""
+        return breakers_of(self._chain)
 
     @property
     def plugins(self) -> PluginSet[Plugin]:

@@ -4,7 +4,9 @@ from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.call import AttemptKind
+from connectplugin_interceptors.circuit_breaker.breakers import Breakers, CircuitStatus
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
+from connectplugin_interceptors.circuit_breaker.interceptor import breakers_of
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import (
@@ -43,10 +45,12 @@ __all__ = (
     "AdaptiveLimitPolicy",
     "AttemptKind",
     "BalancePolicy",
+    "Breakers",
     "BulkheadPolicy",
     "Cause",
     "CircuitBreakerPolicy",
     "CircuitOpenError",
+    "CircuitStatus",
     "ClientStack",
     "Clock",
     "ConfigError",
@@ -74,6 +78,7 @@ __all__ = (
     "SystemClock",
     "TapTransport",
     "ThrottlePolicy",
+    "breakers_of",
     "delivery",
     "make_transport",
     "retry_after",
