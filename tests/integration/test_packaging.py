@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = {
     "connectplugin": ROOT / "connectplugin",
     "connectplugin_interceptors": ROOT / "interceptors" / "connectplugin_interceptors",
+    "connectplugin_chaos": ROOT / "chaos" / "connectplugin_chaos",
 }
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
@@ -110,9 +111,10 @@ def test_sdist_holds_what_a_build_needs_and_no_tests(sdist: Path) -> None:
 
 
 IMPORT_ALL = (
-    "import connectplugin, connectplugin_interceptors; "
+    "import connectplugin, connectplugin_chaos, connectplugin_interceptors; "
     "from connectplugin._gen.connectplugin.v1 import controller_connect; "
-    "print(connectplugin.__file__); print(connectplugin_interceptors.__file__)"
+    "print(connectplugin.__file__); print(connectplugin_interceptors.__file__); "
+    "print(connectplugin_chaos.__file__)"
 )
 
 

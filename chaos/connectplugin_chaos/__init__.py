@@ -1,0 +1,1 @@
+"""Chaos harness: breaks network, processes and servers, and says what the chain made of it."""

@@ -1,0 +1,1 @@
+"""Arms: the same load through different clients and servers."""

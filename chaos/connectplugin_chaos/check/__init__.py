@@ -1,0 +1,1 @@
+"""Judging a run: pure functions over history and ledger."""

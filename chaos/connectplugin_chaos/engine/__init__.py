@@ -1,0 +1,1 @@
+"""Running a scenario: processes, faults, and the plan that ties them together."""

@@ -1,0 +1,1 @@
+"""Open-loop load: a schedule from a seed, and the calls it asks for."""

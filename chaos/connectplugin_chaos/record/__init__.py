@@ -1,0 +1,1 @@
+"""What happened: the history of the calls, the ledger of the executions."""

@@ -1,0 +1,1 @@
+"""Scenarios: what is broken when, under which load, and what must hold."""

@@ -1,0 +1,1 @@
+"""toxiproxy: finding the program, running it, talking to it, checking what it does."""

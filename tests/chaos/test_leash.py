@@ -1,0 +1,76 @@
+"""Nothing that the harness has started outlives it, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from connectplugin_chaos.engine.process import ProcessError, start
+
+HARNESS = """
+import asyncio, sys
+from pathlib import Path
+from connectplugin_chaos.engine.process import start
+
+async def main():
+    child = await start([sys.executable, "-c", "import time; time.sleep(60)"], name="child",
+                        log=Path(sys.argv[1]))
+    print(child.pid, flush=True)
+    await child.wait()
+
+asyncio.run(main())
+"""
+
+
+def running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
+def test_what_it_started_dies_with_a_harness_that_is_killed(tmp_path: Path) -> None:
+    harness = subprocess.Popen(
+        [sys.executable, "-c", HARNESS, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
+    )
+    assert harness.stdout is not None
+    child = int(harness.stdout.readline())
+    assert running(child)
+    os.kill(harness.pid, signal.SIGKILL)
+    harness.wait(10)
+    harness.stdout.close()
+    until = time.monotonic() + 5
+    while running(child):
+        assert time.monotonic() < until, "the child lives on"
+        time.sleep(0.01)
+
+
+async def test_a_stopped_process_ends_all_the_same(tmp_path: Path) -> None:
+    process = await start(
+        [sys.executable, "-c", "print('up', flush=True); import time; time.sleep(60)"],
+        name="sleeper",
+        log=tmp_path / "log",
+        read=True,
+    )
+    assert await process.line(10) == "up"
+    process.signal(signal.SIGSTOP)
+    assert await process.stop() == -signal.SIGTERM
+    assert not process.alive
+
+
+async def test_silence_is_told_with_the_log(tmp_path: Path) -> None:
+    process = await start(
+        [sys.executable, "-c", "import sys,time; sys.stderr.write('why'); time.sleep(60)"],
+        name="mute",
+        log=tmp_path / "log",
+        read=True,
+    )
+    with pytest.raises(ProcessError, match=r"mute has said nothing for 0\.5 s; .*why"):
+        await process.line(0.5)
+    await process.kill()
