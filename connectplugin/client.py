@@ -17,6 +17,7 @@ from connectplugin_interceptors.circuit_breaker.breakers import Breakers
 from connectplugin_interceptors.circuit_breaker.interceptor import breakers_of
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.generated import bound_client
+from connectplugin_interceptors.hedge.interceptor import close_chain
 
 T = TypeVar("T")
 C = TypeVar("C", bound=ConnectClient)
@@ -250,6 +251,7 @@ class _Connection:
 
     async def aclose(self) -> None:
         """Close what was opened here."""
+        await close_chain(self._chain)
         await self._links.aclose()
 
 

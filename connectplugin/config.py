@@ -19,6 +19,7 @@ from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener
+from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -59,6 +60,7 @@ class ClientConfig:
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
+        hedge: See `HedgePolicy`. Default None.
         load_balancing: See `BalancePolicy`.
         outlier_ejection: See `OutlierEjectionPolicy`.
         wait_for_ready: Whether calls, and the first handshake, wait until the plugin can be
@@ -94,6 +96,7 @@ class ClientConfig:
     retry_policy: RetryPolicy | None = _RETRY
     circuit_breaker: CircuitBreakerPolicy | None = _BREAKER
     rate_limit: RateLimitPolicy | None = None
+    hedge: HedgePolicy | None = None
     load_balancing: BalancePolicy | None = _BALANCE
     outlier_ejection: OutlierEjectionPolicy | None = _EJECTION
     wait_for_ready: bool | None = None
@@ -210,6 +213,7 @@ class ClientConfig:
                     ("retry_policy", _RETRY),
                     ("circuit_breaker", _BREAKER),
                     ("rate_limit", None),
+                    ("hedge", None),
                     ("load_balancing", _BALANCE),
                     ("outlier_ejection", _EJECTION),
                 )
@@ -236,6 +240,7 @@ class ClientConfig:
             circuit_breaker=self.circuit_breaker,
             rate_limit=self.rate_limit,
             concurrency=self.concurrency,
+            hedge=self.hedge,
             load_balancing=self.load_balancing,
             outlier_ejection=self.outlier_ejection,
             wait_for_ready=bool(self.wait_for_ready),

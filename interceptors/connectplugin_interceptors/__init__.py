@@ -21,6 +21,7 @@ from connectplugin_interceptors.errors import (
     delivery,
     retry_after,
 )
+from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, Outcome
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
@@ -59,6 +60,7 @@ __all__ = (
     "Delivery",
     "DrainPolicy",
     "EndpointPool",
+    "HedgePolicy",
     "MaskingPolicy",
     "NoEndpointError",
     "Outcome",

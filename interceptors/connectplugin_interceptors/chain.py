@@ -12,7 +12,7 @@ from typing import Any, Final
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.settings import Settings
 
-CALL_ORDER: Final = ("deadline", "call interceptors", "throttle", "concurrency", "retry")
+CALL_ORDER: Final = ("deadline", "call interceptors", "throttle", "concurrency", "retry", "hedge")
 """Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (
@@ -113,9 +113,19 @@ def check_settings(settings: Settings, where: str) -> None:
         where: Which, for the error.
 
     Raises:
-        ConfigError: The breaker's window or lease is shorter than an attempt may take.
+        ConfigError: The breaker's window or lease is shorter than an attempt may take; or the
+            deadline is over before the last hedge starts.
     """
-    deadline, breaker = settings.deadline, settings.circuit_breaker
+    deadline, breaker, hedge = settings.deadline, settings.circuit_breaker, settings.hedge
+    if deadline is not None and deadline.total is not None and hedge is not None and hedge.delay:
+        last = hedge.delay * hedge.max_hedges
+        if last > deadline.total:
+            msg = (
+                f"{where}: hedge.delay * hedge.max_hedges is {last:g} s, above deadline.total, "
+                f"which is {deadline.total!r}: the last hedge would never start; lower hedge.delay "
+                "or hedge.max_hedges, or raise deadline.total"
+            )
+            raise ConfigError(msg)
     if deadline is None or deadline.attempt is None or breaker is None:
         return
     attempt = deadline.attempt

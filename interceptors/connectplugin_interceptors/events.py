@@ -54,6 +54,27 @@ class RetryStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class HedgeStarted(Event):
+    """Another attempt starts beside those that are out, or after one that failed.
+
+    `elapsed` is in seconds, since the call's first attempt; `cause` is of the failure that it
+    follows, None if the attempt before is merely slow.
+    """
+
+    number: int
+    elapsed: float
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
+class HedgeSuppressed(Event):
+    """An attempt is slow, and no other starts beside it; `reason` says which rule decided."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WaitingForReady(Event):
     """A call begins to wait until something can be reached."""
 

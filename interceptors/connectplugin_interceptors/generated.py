@@ -9,6 +9,7 @@ from pyqwest import Client as HTTPClient
 from pyqwest import Transport
 
 from connectplugin_interceptors.balance.pool import EndpointPool
+from connectplugin_interceptors.hedge.interceptor import close_chain
 from connectplugin_interceptors.options import CallOptions, OptionsLink
 from connectplugin_interceptors.routing import RoutingTransport
 from connectplugin_interceptors.transport import CLIENT_OPTIONS, TapTransport, make_transport
@@ -19,7 +20,16 @@ C = TypeVar("C", bound=ConnectClient)
 class _Recipe:
     """What a client was made of, so that another can be made over the same chain."""
 
-    __slots__ = ("address", "chain", "client_class", "http_client", "keywords", "options", "owned")
+    __slots__ = (
+        "address",
+        "chain",
+        "client_class",
+        "http_client",
+        "keywords",
+        "options",
+        "owned",
+        "owns_chain",
+    )
 
     def __init__(
         self,
@@ -31,6 +41,7 @@ class _Recipe:
         owned: TapTransport | None,
         keywords: Mapping[str, Any],
         options: CallOptions | None = None,
+        owns_chain: bool = False,
     ) -> None:
         self.client_class = client_class
         self.address = address
@@ -39,6 +50,7 @@ class _Recipe:
         self.owned = owned
         self.keywords = keywords
         self.options = options
+        self.owns_chain = owns_chain
 
     def build(self) -> ConnectClient:
         links = list(self.chain)
@@ -79,9 +91,11 @@ class _Bound:
             rpc: Any = super()
             return await rpc.close(*request, **options)
         await ConnectClient.close(cast("ConnectClient", self))
-        owned = self.connectplugin_recipe.owned
-        if owned is not None:
-            await owned.aclose()
+        recipe = self.connectplugin_recipe
+        if recipe.owns_chain:
+            await close_chain(recipe.chain)
+        if recipe.owned is not None:
+            await recipe.owned.aclose()
         return None
 
     def __repr__(self) -> str:
@@ -107,6 +121,7 @@ def bound_client(
     keywords: Mapping[str, Any],
     *,
     pool: EndpointPool | None = None,
+    owns_chain: bool = False,
 ) -> C:
     """A client of a generated class over a chain; see `ClientStack.client`.
 
@@ -117,6 +132,7 @@ def bound_client(
         transport: Instead of the default one; it stays open.
         keywords: What the generated class takes.
         pool: The endpoints to send to.
+        owns_chain: Whether the chain ends with this client.
     """
     given = {**CLIENT_OPTIONS, **keywords}
     inner: Transport
@@ -140,5 +156,6 @@ def bound_client(
         http_client=HTTPClient(tap),
         owned=owned,
         keywords=given,
+        owns_chain=owns_chain,
     )
     return cast("C", recipe.build())

@@ -50,9 +50,18 @@ class Plan:
         path: `package.Service/Method`.
         idempotent: Whether a call may be executed twice, by its .proto option or an override.
         streams_responses: Whether there may be any number of responses.
+        hedge: The policy to hedge by; None if a call of this method is not hedged.
+        retry_policy: The policy to retry by; None for a call that is hedged.
     """
 
-    __slots__ = ("idempotent", "path", "settings", "streams_responses")
+    __slots__ = (
+        "hedge",
+        "idempotent",
+        "path",
+        "retry_policy",
+        "settings",
+        "streams_responses",
+    )
 
     def __init__(self, method: MethodInfo[Any, Any], settings: Settings) -> None:
         self.settings = settings
@@ -66,6 +75,10 @@ class Plan:
             self.idempotent = policy.idempotent
         else:
             self.idempotent = method.idempotency_level is not IdempotencyLevel.UNKNOWN
+        # Requests that come as a stream can be sent once only; so they are not hedged.
+        whole = stream is StreamType.UNARY or stream is StreamType.SERVER_STREAM
+        self.hedge = settings.hedge if self.idempotent and whole else None
+        self.retry_policy = None if self.hedge is not None else policy
 
 
 class PolicyTable:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from random import Random  # noqa: TID251  # the default of `rng`
 from typing import Any, TypeVar
+from weakref import ref
 
 from connectrpc.client import ConnectClient
 from pyqwest import Transport
@@ -12,6 +13,7 @@ from connectplugin_interceptors import validation
 from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.attempt import AttemptScope
 from connectplugin_interceptors.balance.config import BalancePolicy
+from connectplugin_interceptors.balance.endpoint import Endpoint
 from connectplugin_interceptors.balance.interceptor import Balance
 from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
@@ -22,6 +24,7 @@ from connectplugin_interceptors.chain import (
     check_interceptors,
     check_settings,
 )
+from connectplugin_interceptors.circuit_breaker.breakers import Breakers
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.circuit_breaker.interceptor import CircuitBreaker
 from connectplugin_interceptors.clock import Clock, SystemClock
@@ -32,6 +35,8 @@ from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener, emitter
 from connectplugin_interceptors.foreign import Foreign, Link
 from connectplugin_interceptors.generated import bound_client
+from connectplugin_interceptors.hedge.config import HedgePolicy
+from connectplugin_interceptors.hedge.interceptor import Hedge
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
@@ -63,6 +68,7 @@ class ClientStack:
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
+        hedge: See `HedgePolicy`. Default None; `ClientStack.hedged()` has it on.
         load_balancing: See `BalancePolicy`. None: the first endpoint that can be had.
         outlier_ejection: See `OutlierEjectionPolicy`. It is of all methods together.
         wait_for_ready: Whether calls wait until something can be reached. Default False.
@@ -80,6 +86,7 @@ class ClientStack:
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
+    hedge: HedgePolicy | None = None
     load_balancing: BalancePolicy | None = BalancePolicy()
     outlier_ejection: OutlierEjectionPolicy | None = OutlierEjectionPolicy()
     wait_for_ready: bool = False
@@ -118,6 +125,18 @@ class ClientStack:
         off: dict[str, Any] = dict.fromkeys((*POLICY_NAMES, "outlier_ejection"))
         off["wait_for_ready"] = False
         return cls(**{**off, **policies})
+
+    @classmethod
+    def hedged(cls, **policies: Any) -> "ClientStack":
+        """The standard stack, and a slow call that may be executed twice gets a second attempt.
+
+        All others are retried as ever.
+
+        Args:
+            policies: Fields of `ClientStack`.
+        """
+        on: dict[str, Any] = {"hedge": HedgePolicy()}
+        return cls(**{**on, **policies})
 
     def for_method(self, pattern: str, /, **policies: Any) -> "ClientStack":
         """A stack with other policies for some methods.
@@ -173,6 +192,7 @@ class ClientStack:
         breaker = CircuitBreaker(name=name, clock=time, rng=chance, emit=emit)
         balance: list[Any] = []
         if pool is not None:
+            _forget_released(pool, breaker.breakers)
             balance.append(
                 Balance(
                     pool,
@@ -183,12 +203,14 @@ class ClientStack:
                     emit=emit,
                 )
             )
+        retry = Retry(clock=time, rng=chance, emit=emit)
         return [
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *[_link(link, per_call=True) for link in self.call],
             Throttle(clock=time, rng=chance, emit=emit),
             Concurrency(clock=time, emit=emit),
-            Retry(clock=time, rng=chance, emit=emit),
+            retry,
+            Hedge(clock=time, budget=retry.budget, emit=emit),
             *balance,
             breaker,
             RateLimit(clock=time, emit=emit),
@@ -248,8 +270,12 @@ class ClientStack:
             pool=pool,
         )
         if pool.sole is not None:
-            return bound_client(client_class, pool.sole.url, chain, transport, options)
-        return bound_client(client_class, BALANCED_URL, chain, transport, options, pool=pool)
+            return bound_client(
+                client_class, pool.sole.url, chain, transport, options, owns_chain=True
+            )
+        return bound_client(
+            client_class, BALANCED_URL, chain, transport, options, pool=pool, owns_chain=True
+        )
 
     def describe(self, method: str | None = None) -> str:
         """The chain as it will be built, outermost first; for one method with its policies.
@@ -279,6 +305,7 @@ class ClientStack:
             "throttle": _policy(settings.throttle),
             "concurrency": _policy(settings.concurrency),
             "retry": f"{_policy(settings.retry_policy)}; wait_for_ready {ready}",
+            "hedge": _policy(settings.hedge),
         }
         return [f"{part:<22} {shown[part]}" for part in CALL_ORDER]
 
@@ -304,6 +331,20 @@ class ClientStack:
             if getattr(self, item.name) != item.default
         ]
         return f"ClientStack({', '.join(changed)})"
+
+
+def _forget_released(pool: EndpointPool, breakers: Breakers) -> None:
+    """Drop the circuits of endpoints that are gone; the pool may outlive the chain."""
+    known = ref(breakers)
+
+    def released(endpoint: Endpoint) -> None:
+        alive = known()
+        if alive is None:
+            pool.off_released(released)
+        elif pool.get(endpoint.key) is None:
+            alive.forget(endpoint.key)
+
+    pool.on_released(released)
 
 
 def _pool(address: Any) -> EndpointPool:

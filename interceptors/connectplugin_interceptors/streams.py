@@ -167,7 +167,7 @@ class RequestReplay(Generic[T]):
         if close is None:
             return
         try:
-            await _within(self._context, _awaited(close))
+            await within(self._context, awaited(close))
         except Exception as error:  # noqa: BLE001  # handed on, see above
             asyncio.get_running_loop().call_exception_handler(
                 {
@@ -218,7 +218,7 @@ class RequestReplay(Generic[T]):
     async def _pull_one(self) -> None:
         """Await one message and keep it, whoever still wants it when it comes."""
         try:
-            message = await _within(self._context, _awaited(self._iterator.__anext__))
+            message = await within(self._context, awaited(self._iterator.__anext__))
         except StopAsyncIteration:
             self._ended = True
         except asyncio.CancelledError as error:
@@ -248,7 +248,7 @@ class RequestReplay(Generic[T]):
         self._puller = task
         try:
             try:
-                message: T = await _within(self._context, _awaited(self._iterator.__anext__))
+                message: T = await within(self._context, awaited(self._iterator.__anext__))
             finally:
                 self._puller = None
                 left = task.cancelling()
@@ -352,23 +352,23 @@ async def _end_of(future: "asyncio.Future[None]", cancel: Callable[[], object]) 
         raise cancelled
 
 
-async def _awaited(call: Any) -> Any:
-    # `__anext__` and `aclose` may return any awaitable; a coroutine can be driven by hand.
+async def awaited(call: Any) -> Any:
+    """Call it and await that: `__anext__` may return any awaitable, `within` takes coroutines."""
     return await call()
 
 
 @types.coroutine
-def _within(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def within(context: Context, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """Await a coroutine with each of its steps run in a context that is not the task's."""
     try:
-        awaited = context.run(coroutine.send, None)
+        future = context.run(coroutine.send, None)
         while True:
             try:
-                value = yield awaited
+                value = yield future
             except BaseException as error:  # noqa: BLE001  # handed in, not kept
-                awaited = context.run(coroutine.throw, error)
+                future = context.run(coroutine.throw, error)
             else:
-                awaited = context.run(coroutine.send, value)
+                future = context.run(coroutine.send, value)
     except StopIteration as stop:
         return stop.value
 

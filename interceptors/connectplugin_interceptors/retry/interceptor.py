@@ -90,7 +90,7 @@ class Retry:
         """Make attempts of a unary call."""
         own = context_of(ctx)
         settings = own.call.settings
-        if settings.retry_policy is None and not settings.wait_for_ready:
+        if own.call.plan.retry_policy is None and not settings.wait_for_ready:
             return await call_next(request, own)
         try:
             response = await call_next(request, own)
@@ -142,7 +142,7 @@ class Retry:
         """Make attempts of a server-stream call, until the first response has come."""
         own = context_of(ctx)
         settings = own.call.settings
-        if settings.retry_policy is None and not settings.wait_for_ready:
+        if own.call.plan.retry_policy is None and not settings.wait_for_ready:
             return call_next(request, own)
         return self._stream(call_next, lambda: request, own, None)
 
@@ -192,7 +192,7 @@ class Retry:
             progress.replay.commit()
 
     def _succeeded(self, call: Call) -> None:
-        policy = call.settings.retry_policy
+        policy = call.plan.retry_policy
         if policy is not None and policy.budget is not None:
             budget = self.budget(policy.budget, call.method.service_name)
             budget.deposit(self._clock.now())
@@ -203,7 +203,7 @@ class Retry:
     ) -> CallContext:
         """Wait, and return the context of the attempt that follows; or raise the call's error."""
         call, attempt = own.call, own.attempt
-        if call.settings.retry_policy is None and not call.settings.wait_for_ready:
+        if call.plan.retry_policy is None and not call.settings.wait_for_ready:
             raise error
         verdict = verdict_of(own, error)
         waits = call.settings.wait_for_ready and _untouched(progress)
@@ -259,7 +259,7 @@ class Retry:
         error: ConnectError,
         progress: _Progress,
     ) -> Decision:
-        policy = call.settings.retry_policy
+        policy = call.plan.retry_policy
         if policy is None:
             return GiveUp(GiveUpReason.MAX_ATTEMPTS)
         now = self._clock.now()
@@ -283,7 +283,7 @@ class Retry:
         return decide(policy, failed, rnd=self._rng.random(), now=now, budget=budget)
 
     def _stopped(self, call: Call, reason: GiveUpReason, verdict: Verdict) -> None:
-        if self._emit is not None:
+        if self._emit is not None and call.plan.hedge is None:  # the hedge tells it itself
             self._emit(
                 RetryStopped(call.name, call.path, call.attempts, reason.value, verdict.cause)
             )
@@ -299,7 +299,7 @@ def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
     """
     replay = RequestReplay(request)
     settings = own.call.settings
-    if settings.retry_policy is None and not settings.wait_for_ready:
+    if own.call.plan.retry_policy is None and not settings.wait_for_ready:
         replay.commit()
     return replay
 
