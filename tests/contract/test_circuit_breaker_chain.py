@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from connectplugin_interceptors import (
     DeadlineExceededError,
     DeadlinePolicy,
     Delivery,
+    EndpointPool,
     RetryPolicy,
     delivery,
     with_options,
@@ -782,3 +784,38 @@ async def test_without_a_breaker_a_stream_has_no_link_of_it_in_its_way() -> None
     async with peer.client(ClientStack.bare()) as client:
         assert await Shape.SERVER_STREAM.run(client) == [b"0", b"1", b"2"]
         assert not breakers_of(client).status()
+
+
+async def test_the_circuit_of_an_endpoint_that_is_gone_is_dropped() -> None:
+    """Else a set of endpoints that changes every minute would grow it for ever."""
+    pool = EndpointPool(["http://a"])
+    peer = Peer(DOWN)
+    client = STACK.client(KVServiceClient, pool, transport=peer.transport)
+    async with client:
+        await settled(Shape.UNARY, client)
+        assert [status.endpoint for status in breakers_of(client).status()] == ["http://a"]
+        pool.update(["http://b"])
+        await settled(Shape.UNARY, client)
+        assert [status.endpoint for status in breakers_of(client).status()] == ["http://b"]
+    del client
+    gc.collect()
+    pool.update(["http://c"])
+
+
+@every_shape
+async def test_a_storm_of_cancellations_leaves_no_place_taken(
+    shape: Shape, experiment: Experiment
+) -> None:
+    """grpc-java #13034: a cancel that raced the start of a call left it registered for ever."""
+    rng = Random(3)  # noqa: S311  # chance, not a secret
+    async with experiment.of(Peer(hangs())):
+        await asyncio.sleep(await experiment.opened())
+        for _ in range(100):
+            task = asyncio.ensure_future(shape.run(experiment.client))
+            for _ in range(rng.randrange(9)):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            assert experiment.circuit.probes == 0
+            assert experiment.circuit.retry_after == 0
+        assert len(experiment.peer.sent) > 50
