@@ -198,7 +198,7 @@ class Breakers:
             circuit.tell()
 
     def isolate(self, endpoint: str | None = None) -> None:
-        """Refuse all calls to an endpoint, or to all, until `reset`."""
+        """Refuse all calls to an endpoint, or to all, until `reset`; in a dry run, only say so."""
         self._isolated.add(_ANY if endpoint is None else endpoint)
         for circuit in self._of(endpoint):
             circuit.machine.isolate()

@@ -150,7 +150,7 @@ class CircuitBreaker(Admission[Held | None]):
             )
         if enforced:
             raise CircuitOpenError(
-                refusal(call.path, circuit.label, state, retry_after),
+                _refusal(call.path, circuit.label, state, retry_after),
                 reason=state.value,
                 retry_after=retry_after,
             )
@@ -159,8 +159,8 @@ class CircuitBreaker(Admission[Held | None]):
         return f"<CircuitBreaker {list(self.breakers)!r}>"
 
 
-def refusal(path: str, endpoint: str, state: CircuitState, retry_after: float | None) -> str:
-    """What a refused call is told; the balancer says the same when all circuits are open."""
+def _refusal(path: str, endpoint: str, state: CircuitState, retry_after: float | None) -> str:
+    """What a refused call is told."""
     when = "until it is reset" if retry_after is None else f"try again in {retry_after:.3f} s"
     return f"{path}: the circuit of {endpoint} is {state.value.replace('_', ' ')}; {when}"
 
