@@ -321,3 +321,25 @@ def test_its_repr_is_for_the_person_at_night() -> None:
     assert repr(breaker) == "half-open 1/2 probes, 0/2 successes"
     breaker.isolate()
     assert repr(breaker) == "isolated"
+
+
+def test_given_back_twice_the_first_word_counts() -> None:
+    breaker = machine()
+    permit = admitted(breaker, 0.0)
+    for _ in range(5):
+        breaker.release(permit, FAIL, 0.0)
+    assert breaker.state is CLOSED
+    breaker = opened(success_threshold=2)
+    probe = admitted(breaker, 1.0)
+    for _ in range(5):
+        breaker.release(probe, OK, 1.0)
+    assert breaker.state is HALF_OPEN
+
+
+def test_without_a_hint_the_time_open_is_the_policys() -> None:
+    breaker = machine(failure_threshold=1, timeout=0.1)
+    breaker.release(admitted(breaker, 0.0), FAIL, 0.0)
+    assert until(breaker) == pytest.approx(0.1)
+    breaker = machine(timeout=0.1)
+    breaker.force_open(0.0)
+    assert until(breaker) == pytest.approx(0.1)
