@@ -21,7 +21,6 @@ from connectplugin_interceptors.events import AttemptEnded, Emit
 from connectplugin_interceptors.outcome import Cause, Outcome
 from connectplugin_interceptors.pushback import parse_pushback
 from connectplugin_interceptors.shapes import Stream, Unary, close
-from connectplugin_interceptors.streams import request_error
 from connectplugin_interceptors.transport import current_attempt
 
 Q = TypeVar("Q")
@@ -67,21 +66,13 @@ class AttemptScope:
         call.tried = True
         return now
 
-    def _failed(
-        self, ctx: CallContext, started: float, error: BaseException, request: object
-    ) -> BaseException:
-        """Take down a failure, and return the error that tells of it."""
-        mistake = request_error(request) if isinstance(error, Exception) else None
-        if mistake is not None:
-            # A stream of requests that raises: the transport says that the wire has failed.
-            ctx.call.request_error = error = mistake
+    def _failed(self, ctx: CallContext, started: float, error: BaseException) -> None:
         attempt = ctx.attempt
         verdict = ctx.call.failed(attempt, error)
         if isinstance(error, ConnectError):
             attempt.pushback = parse_pushback(attempt.response_headers, error.details, wall_time())
         if self._emit is not None:
             self._ended(ctx, started, verdict.outcome, verdict.cause)
-        return error
 
     def _ended(
         self, ctx: CallContext, started: float, outcome: Outcome, cause: Cause | None
@@ -107,16 +98,13 @@ class AttemptScope:
             else:
                 response = await call_next(request, own)
         except BaseException as error:
-            told = self._failed(own, started, error, request)
-            if told is error:
-                raise
-        else:
-            if self._emit is not None:
-                self._ended(own, started, Outcome.SUCCESS, None)
-            return response
+            self._failed(own, started, error)
+            raise
         finally:
             current_attempt.reset(token)
-        raise told
+        if self._emit is not None:
+            self._ended(own, started, Outcome.SUCCESS, None)
+        return response
 
     intercept_client_stream: Any = intercept_unary
 
@@ -137,16 +125,12 @@ class AttemptScope:
                     yield response
         except BaseException as error:
             # Leaving the stream early is no failure of anybody's.
-            told = self._failed(own, started, error, request)
-            if told is error:
-                raise
-        else:
-            if self._emit is not None:
-                self._ended(own, started, Outcome.SUCCESS, None)
-            return
+            self._failed(own, started, error)
+            raise
         finally:
             await close(responses)
-        raise told
+        if self._emit is not None:
+            self._ended(own, started, Outcome.SUCCESS, None)
 
     intercept_bidi_stream: Any = intercept_server_stream
 

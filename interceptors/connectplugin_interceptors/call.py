@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from connectplugin_interceptors.balance.endpoint import Endpoint
     from connectplugin_interceptors.policies import Plan
     from connectplugin_interceptors.pushback import Pushback
+    from connectplugin_interceptors.streams import RequestReplay
 
 Ctx: TypeAlias = RequestContext[Any, Any]
 
@@ -136,8 +137,7 @@ class Call:
         observed: Whether a `TapTransport` sees the attempts.
         headers: Those that every attempt begins with, where an interceptor of the application's own
             could add to an attempt's; else None.
-        request_error: What the caller's own stream of requests has raised: the call raises the
-            same, untouched.
+        requests: The caller's own stream of requests, where there is one.
         visited: The endpoints that attempts were sent to, or are on their way to.
     """
 
@@ -151,7 +151,7 @@ class Call:
         "name",
         "observed",
         "plan",
-        "request_error",
+        "requests",
         "settings",
         "started",
         "tried",
@@ -180,7 +180,7 @@ class Call:
         self.attempts = 1
         self.delivery: Delivery | None = None
         self.tried = False
-        self.request_error: BaseException | None = None
+        self.requests: RequestReplay[Any] | None = None
         self.headers: tuple[tuple[str, str], ...] | None = None
         self.visited: tuple[Endpoint, ...] = ()
 
@@ -198,6 +198,17 @@ class Call:
     def streams_responses(self) -> bool:
         """Whether there may be any number of responses."""
         return self.plan.streams_responses
+
+    @property
+    def request_error(self) -> Exception | None:
+        """What the caller's own stream of requests has raised: the call raises the same, untouched.
+
+        A cancellation in there is nobody's mistake.
+        """
+        if self.requests is None:
+            return None
+        error = self.requests.error
+        return error if isinstance(error, Exception) else None
 
     def remaining(self, now: float) -> float | None:
         """Seconds left of the deadline; None if there is none."""

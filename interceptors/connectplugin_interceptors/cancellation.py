@@ -1,4 +1,4 @@
-"""Innermost: cancellation stays cancellation.
+"""Innermost: cancellation stays cancellation, and the caller's own exceptions stay the caller's.
 
 connectrpc turns `CancelledError` into `ConnectError(CANCELED)`. Left so, `asyncio.timeout` leaks a
 ConnectError, a TaskGroup reports one error too many, and a retry would swallow the cancellation
@@ -8,6 +8,9 @@ stays what it is: an answer.
 And on Python 3.11 `asyncio.wait_for`, which connectrpc awaits a unary response with, forgets a
 cancellation that meets the response, or the connection's failure, in one turn of the loop: the task
 would go on as if nobody had cancelled it. This link remembers it.
+
+It also turns a third thing back: what the caller's own stream of requests has raised reaches a
+transport, which says that the wire has failed. It has not, and nobody above may think so.
 """
 
 import asyncio
@@ -16,7 +19,7 @@ from typing import Any, TypeVar
 
 from connectrpc.errors import ConnectError
 
-from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.call import CallContext, Ctx
 from connectplugin_interceptors.shapes import Stream, Unary, closing
 
 Q = TypeVar("Q")
@@ -32,8 +35,13 @@ def _restore(error: ConnectError) -> None:
         raise cause from None
 
 
+def _mistake(ctx: Ctx) -> Exception | None:
+    """What the caller's own stream of requests has raised."""
+    return ctx.call.request_error if isinstance(ctx, CallContext) else None
+
+
 class CancellationRestore:
-    """Raises the `CancelledError` that connectrpc has wrapped, or that was forgotten below it."""
+    """Raises the `CancelledError`, or the caller's own error, that was wrapped or lost below it."""
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Await the rest of the chain."""
@@ -45,10 +53,14 @@ class CancellationRestore:
             _restore(error)
             if task is not None and task.cancelling() > before:
                 raise asyncio.CancelledError from error
-            raise
-        if task is not None and task.cancelling() > before:
-            raise asyncio.CancelledError
-        return response
+            mistake = _mistake(ctx)
+            if mistake is None:
+                raise
+        else:
+            if task is not None and task.cancelling() > before:
+                raise asyncio.CancelledError
+            return response
+        raise mistake
 
     intercept_client_stream: Any = intercept_unary
 
@@ -62,7 +74,12 @@ class CancellationRestore:
                     yield message
         except ConnectError as error:
             _restore(error)
-            raise
+            mistake = _mistake(ctx)
+            if mistake is None:
+                raise
+        else:
+            return
+        raise mistake
 
     intercept_bidi_stream: Any = intercept_server_stream
 

@@ -302,12 +302,6 @@ class _AttemptRequests(AsyncIterator[T]):
     def __anext__(self) -> Coroutine[Any, Any, T]:
         return self._replay.next_for(self)
 
-    @property
-    def own_error(self) -> Exception | None:
-        """What the caller's iterator has raised; a cancellation is nobody's mistake."""
-        error = self._replay.error
-        return error if isinstance(error, Exception) else None
-
     async def aclose(self) -> None:
         """End this attempt's part; the caller's iterator stays open for the next attempt."""
         self.end(StopAsyncIteration())
@@ -332,11 +326,6 @@ class _AttemptRequests(AsyncIterator[T]):
             await self._wake
         finally:
             self._wake = None
-
-
-def request_error(requests: object) -> Exception | None:
-    """What the caller's stream has raised while an attempt read from it; None if it has not."""
-    return requests.own_error if isinstance(requests, _AttemptRequests) else None
 
 
 async def _end_of(future: "asyncio.Future[None]", cancel: Callable[[], object]) -> None:

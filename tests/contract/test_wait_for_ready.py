@@ -215,12 +215,13 @@ async def test_one_that_hangs_does_not_hold_the_others(virtual_time: VirtualTime
     await asyncio.wait(pending)
 
 
-def room_of(client: Any) -> list[object]:
+def room_of(client: Any) -> Any:
     """Who sleeps in the waiting room."""
-    chain: list[object] = client.connectplugin_recipe.chain
-    room: Any = next(vars(link)["_room"] for link in chain if isinstance(link, Retry))
-    asleep: dict[object, None] = vars(room)["_asleep"]
-    return list(asleep)
+    for link in list[object](client.connectplugin_recipe.chain):
+        if isinstance(link, Retry):
+            room: Any = vars(link)["_room"]
+            return vars(room)["_asleep"]
+    raise AssertionError
 
 
 def gate_of(client: Any) -> str:

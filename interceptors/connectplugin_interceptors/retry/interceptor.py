@@ -297,7 +297,7 @@ def _replay(own: CallContext, request: AsyncIterator[Q]) -> RequestReplay[Q]:
 
     So that what the caller's generator raises is raised by the call, and it is closed at its end.
     """
-    replay = RequestReplay(request)
+    own.call.requests = replay = RequestReplay(request)
     settings = own.call.settings
     if own.call.plan.retry_policy is None and not settings.wait_for_ready:
         replay.commit()
