@@ -47,6 +47,10 @@ class Concurrency(Link):
         self._emit = emit
         self._limiters = PerPolicy[ConcurrencyPolicy, Bulkhead](self._make)
 
+    def limiter(self, policy: ConcurrencyPolicy) -> Bulkhead:
+        """The slots of a policy, for those who want to see how full they are."""
+        return self._limiters.of(policy)
+
     def _make(self, policy: ConcurrencyPolicy) -> Bulkhead:
         if isinstance(policy, AdaptiveLimitPolicy):
             return AdaptiveLimit(policy, clock=self._clock)
@@ -91,7 +95,7 @@ class Concurrency(Link):
         *,
         streams: bool,
     ) -> R:
-        limiter = self._limiters.of(policy)
+        limiter = self.limiter(policy)
         place = self._enter(limiter, policy, ctx)
         if not place.inside:
             await self._wait(limiter, place, policy, ctx)
@@ -122,7 +126,7 @@ class Concurrency(Link):
         request: Q,
         ctx: CallContext,
     ) -> AsyncIterator[R]:
-        limiter = self._limiters.of(policy)
+        limiter = self.limiter(policy)
         place = self._enter(limiter, policy, ctx)
         if not place.inside:
             await self._wait(limiter, place, policy, ctx)

@@ -12,9 +12,10 @@ class ThrottlePolicy:
     ```
     p(refuse) = max(0, (requests - multiplier * accepts) / (requests + 1))     over the last window
     ```
-    Requests count when they begin, also those that are refused here. Accepted is whatever was
-    answered, but for `unavailable` and `resource_exhausted`; a call that was cancelled, or refused
-    by another policy of this side, counts as neither. Each service of a client counts for itself.
+    Requests are all that were made, also those that were refused here, but for those in flight.
+    Accepted is whatever was answered, but for `unavailable` and `resource_exhausted`; a call that
+    was cancelled, or refused by another policy of this side, counts as neither. Each service of a
+    client counts for itself.
 
     Attributes:
         multiplier: Requests that are allowed per accepted one. Default 2; at least 1. The lower,

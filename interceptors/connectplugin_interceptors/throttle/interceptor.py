@@ -109,11 +109,13 @@ class Throttle(Link):
         verdict = verdict_of(ctx, error)
         if verdict.cause in _UNSENT:
             machine.dismiss(self._clock.now())
-        elif not (
+        elif (
             verdict.cause is Cause.DEADLINE
             or verdict.code in _REFUSING
             or is_throttle_failure(error)
         ):
+            machine.refuse()
+        else:
             machine.accept(self._clock.now())
 
     def __repr__(self) -> str:

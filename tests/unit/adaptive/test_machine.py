@@ -1,0 +1,122 @@
+"""Single steps of the adaptive limit."""
+
+import pytest
+
+from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
+from connectplugin_interceptors.adaptive.machine import AdaptiveLimitMachine, Reason, Release
+
+
+class Driver:
+    """Windows of a second with a hundred calls each."""
+
+    def __init__(self, **fields: int) -> None:
+        self.now = 0.0
+        self.machine = AdaptiveLimitMachine(AdaptiveLimitPolicy(**fields), 0.0)
+
+    def why(self) -> Reason:
+        return self.machine.reason
+
+    def window(
+        self, duration: float, *, in_flight: int = 100, full: bool = True, dropped: int = 0
+    ) -> int:
+        """The limit after a window of calls that all took as long."""
+        # A call that began before the window says nothing, so let that time pass first.
+        self.now += duration
+        seconds = max(1.0, 2.0 * (self.machine.baseline or 0.0))
+        for number in range(100):
+            self.now += seconds / 99
+            if full:
+                self.machine.full()
+            release = Release.DROPPED if number < dropped else Release.SUCCESS
+            self.machine.sample(
+                now=self.now, duration=duration, release=release, in_flight=in_flight
+            )
+        return self.machine.limit
+
+
+def test_it_is_lowered_while_calls_wait_for_each_other_and_raised_when_they_do_not() -> None:
+    driver = Driver(max_limit=200, initial_limit=100)
+    assert driver.window(0.01) > 100
+    before = driver.machine.limit
+    lowered = driver.window(0.1)
+    assert before / 2 - 1 <= lowered < before
+    assert driver.why() is Reason.QUEUE
+    assert driver.window(0.01) > lowered
+    assert driver.why() is Reason.RAISED
+
+
+def test_a_cut_that_made_nothing_faster_is_taken_back() -> None:
+    driver = Driver(max_limit=100)
+    for _ in range(5):
+        driver.window(0.01)
+    cut = driver.window(0.1)
+    assert cut <= 75
+    assert driver.window(0.1) == 100
+    assert driver.why() is Reason.SLOWER
+    assert driver.machine.baseline == pytest.approx(0.1)
+
+
+def test_one_call_in_ten_at_its_deadline_halves_it() -> None:
+    driver = Driver(max_limit=100)
+    assert driver.window(0.01, dropped=9) == 100
+    assert driver.window(0.01, dropped=10) == 50
+    assert driver.why() is Reason.DROPPED
+
+
+def test_it_is_not_raised_above_five_times_what_is_there() -> None:
+    driver = Driver(max_limit=1000, initial_limit=40)
+    for _ in range(30):
+        driver.window(0.01, in_flight=25, full=False)
+    # At 50 the 25 are half of it, and beyond that it decides nothing.
+    assert driver.machine.limit <= 63
+    assert driver.window(0.01, in_flight=1) <= 63
+
+
+def test_calls_that_began_before_the_window_are_left_out() -> None:
+    machine = AdaptiveLimitMachine(AdaptiveLimitPolicy(), 100.0)
+    for number in range(200):
+        assert not machine.sample(
+            now=101.0 + number / 100, duration=50.0, release=Release.SUCCESS, in_flight=200
+        )
+    assert machine.baseline is None
+
+
+def test_too_few_samples_in_too_long_a_time_tell_nothing() -> None:
+    machine = AdaptiveLimitMachine(AdaptiveLimitPolicy(), 0.0)
+    for number in range(1, 400):
+        machine.sample(now=number * 1.0, duration=0.5, release=Release.DROPPED, in_flight=200)
+    assert machine.limit == 200
+    assert machine.baseline is None
+
+
+def test_so_many_samples_that_they_are_thinned_out_still_tell_the_percentile() -> None:
+    machine = AdaptiveLimitMachine(AdaptiveLimitPolicy(), 0.0)
+    for number in range(10_001):
+        duration = 0.2 if number % 5 == 0 else 0.1
+        machine.sample(
+            now=number / 10_000,
+            duration=min(duration, number / 10_000),
+            release=Release.SUCCESS,
+            in_flight=10,
+        )
+    assert machine.baseline == pytest.approx(0.2)
+
+
+def test_drift_is_stopped_by_what_more_calls_in_flight_have_brought() -> None:
+    """More in flight, more latency, no more throughput: whatever the baseline has become."""
+    driver = Driver(max_limit=400, initial_limit=60)
+    reasons = set[Reason]()
+    for number in range(40):
+        limit = driver.machine.limit
+        # The latency creeps up with the limit, slowly enough for the baseline to follow.
+        driver.window(0.1 + limit / 1000 + number * 1e-4, in_flight=limit)
+        reasons.add(driver.why())
+    assert Reason.DRIFT in reasons
+    assert driver.machine.limit < 200
+
+
+def test_repr_is_for_a_person_at_night() -> None:
+    driver = Driver(max_limit=100)
+    assert repr(driver.machine) == "<AdaptiveLimit 100 (initial), baseline unknown>"
+    driver.window(0.01, in_flight=10)
+    assert repr(driver.machine) == "<AdaptiveLimit 100 (kept), baseline 10.0 ms>"
