@@ -10,6 +10,7 @@ from typing_extensions import TypeForm
 from connectplugin.config import ClientConfig
 from connectplugin.errors import PluginUnavailableError
 from connectplugin.links import Links
+from connectplugin.open_calls import OpenCalls
 from connectplugin.plugin import ConnectPlugin, Plugin, PluginSet, service_path_of
 from connectplugin.session import ServerInfo
 from connectplugin_interceptors.balance.endpoint import EndpointState
@@ -77,7 +78,7 @@ class Client:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close the connections."""
+        """End the calls that are under way, with `canceled`, and close the connections."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()
@@ -174,8 +175,13 @@ class _Connection:
         self._links = Links(config)
         self.pool = self._links.pool
         self._options = {"read_max_bytes": config.read_max_bytes}
+        self._open_calls = OpenCalls()
         stack = config.client_stack()
-        self._chain = replace(stack, attempt=(self._links.gate, *stack.attempt)).interceptors(
+        self._chain = replace(
+            stack,
+            call=(self._open_calls, *stack.call),
+            attempt=(self._links.gate, *stack.attempt),
+        ).interceptors(
             name=config.label,
             rng=config.rng,
             clock=config.clock,
@@ -250,7 +256,8 @@ class _Connection:
             raise PluginUnavailableError(msg)
 
     async def aclose(self) -> None:
-        """Close what was opened here."""
+        """End the calls, and close what was opened here."""
+        await self._open_calls.aclose()
         await close_chain(self._chain)
         await self._links.aclose()
 
