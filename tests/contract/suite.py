@@ -209,7 +209,7 @@ class AdmissionContract:
         assert case.peer.outcomes == ["cancelled"]
 
     @every_shape
-    @pytest.mark.parametrize("turns", range(12))
+    @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
     async def test_cancelled_in_the_instant_of_starting(self, shape: Shape, turns: int) -> None:
         case = Case(self.chain(), hangs())
         call = asyncio.create_task(shape.run(case.client))
