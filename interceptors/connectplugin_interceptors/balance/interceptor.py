@@ -5,7 +5,7 @@ before the pick, so an open one costs no attempt.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from connectplugin_interceptors.balance.endpoint import Endpoint
 from connectplugin_interceptors.balance.machine import Blocked
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Q = TypeVar("Q")
 R = TypeVar("R")
 
-Peek: TypeAlias = Callable[[Any, str, str, float], float]
+Peek: TypeAlias = Callable[..., float]
 """What `Breakers.peek` is: of a policy, an endpoint's key, a method and the time, the seconds until
 a call is admitted; 0 if it is now."""
 
@@ -170,7 +170,8 @@ class Balance(Link):
         if peek is None or policy is None:
             return None
         path = own.call.path
-        return lambda endpoint: peek(policy, endpoint.key, path, now)
+        ready = own.attempt.kind is AttemptKind.READY
+        return lambda endpoint: peek(policy, endpoint.key, path, now, ready=ready)
 
     def _responded(self, own: CallContext, endpoint: Endpoint, started: float) -> None:
         policy = own.call.settings.load_balancing

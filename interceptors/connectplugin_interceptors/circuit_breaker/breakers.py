@@ -54,9 +54,14 @@ class CircuitStatus:
 
 
 class Circuit:
-    """One circuit: a machine, what it guards, and who is told when it moves."""
+    """One circuit: a machine, what it guards, and who is told when it moves.
 
-    __slots__ = ("_client", "_emit", "endpoint", "machine", "method")
+    Attributes:
+        unreachable: Whether the last failure was that no connection could be made. Then calls that
+            wait for readiness, which try at a pace of their own, need not wait for the circuit too.
+    """
+
+    __slots__ = ("_client", "_emit", "endpoint", "machine", "method", "unreachable")
 
     def __init__(
         self,
@@ -69,6 +74,7 @@ class Circuit:
         self.machine = BreakerMachine(policy)
         self.endpoint = endpoint
         self.method = method
+        self.unreachable = False
         self._client = client
         self._emit = emit
 
@@ -156,8 +162,14 @@ class Breakers:
             circuit.tell()
         return circuit
 
-    def peek(
-        self, policy: CircuitBreakerPolicy | None, endpoint: str, method: str, now: float
+    def peek(  # as an admission asks, and one thing more
+        self,
+        policy: CircuitBreakerPolicy | None,
+        endpoint: str,
+        method: str,
+        now: float,
+        *,
+        ready: bool = False,
     ) -> float:
         """0 if a call would be admitted now, else the seconds until one may be; changes nothing.
 
@@ -169,13 +181,15 @@ class Breakers:
             endpoint: The key of the endpoint.
             method: `package.Service/Method`.
             now: Seconds of the chain's clock.
+            ready: Whether it is a try of a call that waits for readiness.
         """
         if policy is None or policy.dry_run:
             return 0.0
         key = (endpoint, method) if policy.per_method else endpoint
         found = self._circuits.of(policy).get(key)
         if found is not None:
-            return found.machine.peek(now)
+            wait = found.machine.peek(now)
+            return 0.0 if ready and found.unreachable and not math.isinf(wait) else wait
         return math.inf if endpoint in self._isolated or _ANY in self._isolated else 0.0
 
     def release(

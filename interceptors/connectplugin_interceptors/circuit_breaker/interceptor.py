@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from connectplugin_interceptors.admission import Admission, verdict_of
-from connectplugin_interceptors.call import Call, CallContext, Ctx, context_of
+from connectplugin_interceptors.call import AttemptKind, Call, CallContext, Ctx, context_of
 from connectplugin_interceptors.circuit_breaker.breakers import Breakers, Circuit
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.circuit_breaker.machine import CircuitState, Permit
@@ -94,6 +94,12 @@ class CircuitBreaker(Admission[Held | None]):
         circuit = self.breakers.circuit(policy, key, call.plan.path)
         machine = circuit.machine
         permit = machine.acquire(self._clock.now())
+        ready = circuit.unreachable and ctx.attempt.kind is AttemptKind.READY
+        if ready and not isinstance(permit, Permit):
+            # It is open because nothing could be reached, and this is a try to reach something, at
+            # the pace that all waiting calls share: as good as a health check.
+            machine.probe_now(self._clock.now())
+            permit = machine.acquire(self._clock.now())
         if isinstance(permit, Permit):
             if machine.moves:
                 circuit.tell()
@@ -127,6 +133,8 @@ class CircuitBreaker(Admission[Held | None]):
             # It was over before the transport was asked: while credentials were fetched, say, or
             # while it waited for a quota of this side. The endpoint has no part in that.
             outcome = Outcome.NEUTRAL
+        elif outcome is Outcome.FAILURE:
+            circuit.unreachable = verdict.cause is Cause.CONNECTION
         hint = 0.0 if pushback is None or pushback.delay is None else pushback.delay
         self.breakers.release(circuit, leave, outcome, expired=expired, hint=hint)
 
