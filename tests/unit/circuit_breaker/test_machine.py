@@ -343,3 +343,26 @@ def test_without_a_hint_the_time_open_is_the_policys() -> None:
     breaker = machine(timeout=0.1)
     breaker.force_open(0.0)
     assert until(breaker) == pytest.approx(0.1)
+
+
+def test_it_doubles_each_time() -> None:
+    breaker = machine(max_timeout=100.0, jitter=0.0, failure_threshold=1)
+    now, waits = 50.0, list[float]()
+    for _ in range(8):
+        call(breaker, FAIL, now)
+        waits.append(until(breaker) - now)
+        now = until(breaker)
+    assert waits == pytest.approx([1, 2, 4, 8, 16, 32, 64, 100])
+
+
+def test_watching_for_slow_calls_changes_nothing_about_failures() -> None:
+    breaker = machine(slow_call_duration=1.0, slow_call_rate=0.5)
+    for _ in range(4):
+        call(breaker, FAIL, 100.0)
+    call(breaker, OK, 100.0)
+    for _ in range(4):
+        call(breaker, FAIL, 100.0)
+    assert breaker.state is CLOSED
+    for _ in range(30):
+        call(breaker, OK, 100.0)
+    assert breaker.state is CLOSED
