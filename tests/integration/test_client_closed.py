@@ -128,14 +128,17 @@ async def test_a_call_of_a_closed_client_is_refused(location: Location) -> None:
             await anext(kv.watch(""))
 
 
+class Failing(Idle):
+    """Can be called again."""
+
+    async def get(self, key: str) -> bytes:
+        self.begun += 1
+        raise ConnectError(Code.UNAVAILABLE, "not now")
+
+
 @everywhere
 async def test_a_call_that_waits_to_be_sent_again_ends_too(location: Location) -> None:
-    class Failing(Idle):
-        async def get(self, key: str) -> bytes:
-            self.begun += 1
-            raise ConnectError(Code.UNAVAILABLE, "not now")
-
-    impl: Idle = Failing()
+    impl = Failing()
     slow = RetryPolicy(max_attempts=2, initial_backoff=25.0, max_backoff=25.0)
     async with location.served(plugins=[kv_plugin.bind(impl)]) as endpoint:
         config = ClientConfig(
