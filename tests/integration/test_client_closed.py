@@ -31,7 +31,7 @@ class Idle(MemoryKV):
 
     def __init__(self) -> None:
         super().__init__()
-        self.begun = 0
+        self.begun: int = 0
         self.left = 0
 
     async def _idle(self) -> None:
