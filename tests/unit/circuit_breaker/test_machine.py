@@ -287,9 +287,12 @@ def test_a_slow_probe_has_failed() -> None:
 
 def test_a_deadline_shorter_than_may_be_blamed_teaches_nothing() -> None:
     breaker = machine(failure_threshold=1, min_blame_timeout=1.0)
-    breaker.release(admitted(breaker, 0.0), FAIL, 0.9, expired=True)
+    breaker.release(admitted(breaker, 100.0), FAIL, 100.9, expired=True)
     assert breaker.state is CLOSED
-    breaker.release(admitted(breaker, 0.0), FAIL, 0.9)
+    breaker.release(admitted(breaker, 100.0), FAIL, 101.0, expired=True)
+    assert breaker.state is OPEN
+    breaker.reset()
+    breaker.release(admitted(breaker, 100.0), FAIL, 100.9)
     assert breaker.state is OPEN
 
 
