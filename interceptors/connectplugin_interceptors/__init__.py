@@ -21,6 +21,7 @@ from connectplugin_interceptors.errors import (
     delivery,
     retry_after,
 )
+from connectplugin_interceptors.fault.config import Fault, FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, Outcome
@@ -60,6 +61,8 @@ __all__ = (
     "Delivery",
     "DrainPolicy",
     "EndpointPool",
+    "Fault",
+    "FaultPolicy",
     "HedgePolicy",
     "MaskingPolicy",
     "NoEndpointError",

@@ -21,6 +21,7 @@ ATTEMPT_ORDER: Final = (
     "rate limit",
     "attempt deadline",
     "attempt interceptors",
+    "fault injection",
     "cancellation restore",
 )
 """Outermost first, below `CALL_ORDER`. All above the restore see a true `CancelledError`."""

@@ -136,6 +136,17 @@ class Waited(Event):
     duration: float
 
 
+@dataclass(frozen=True, slots=True)
+class FaultInjected(Event):
+    """Something goes wrong on purpose, after `latency` seconds.
+
+    `fault` is a code, or `refuse`, `disconnect`, `drop`, or `latency` if that is all.
+    """
+
+    fault: str
+    latency: float
+
+
 Listener: TypeAlias = Callable[[Event], None]
 Emit: TypeAlias = Callable[[Event], None]
 

@@ -11,6 +11,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -37,6 +38,7 @@ class Options(TypedDict, total=False):
     retry_policy: RetryPolicy | None
     circuit_breaker: CircuitBreakerPolicy | None
     rate_limit: RateLimitPolicy | None
+    fault: FaultPolicy | None
     hedge: HedgePolicy | None
     load_balancing: BalancePolicy | None
     wait_for_ready: bool

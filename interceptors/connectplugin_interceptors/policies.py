@@ -5,29 +5,11 @@ from typing import Any, Final
 
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 
-from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.options import CallOptions
 from connectplugin_interceptors.settings import Changes, Settings, change
 
 # `with_options` in a loop, or methods made at run time, must not grow a table for ever.
 _MOST_REMEMBERED: Final = 1024
-
-
-def check_pattern(pattern: str) -> None:
-    """Refuse what is neither `package.Service/Method` nor `package.Service/*`."""
-    service, slash, method = pattern.partition("/")
-    if (
-        not slash
-        or not service
-        or not method
-        or "/" in method
-        or ("*" in pattern and method != "*")
-    ):
-        msg = (
-            f"for_method got {pattern!r}; it takes 'package.Service/Method' for one method or "
-            "'package.Service/*' for all of a service"
-        )
-        raise ConfigError(msg)
 
 
 def effective(

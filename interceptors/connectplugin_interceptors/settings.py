@@ -11,6 +11,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -29,6 +30,7 @@ class Settings:
         circuit_breaker: See `CircuitBreakerPolicy`; None: endpoints are asked however they fail.
         rate_limit: See `RateLimitPolicy`; None: no limit of this side.
         hedge: See `HedgePolicy`; None: no hedging. Calls that are hedged are not retried.
+        fault: See `FaultPolicy`; None: nothing goes wrong on purpose.
         load_balancing: See `BalancePolicy`; None: the first endpoint that can be had.
         wait_for_ready: A call that cannot be sent, because nothing can be reached, waits within its
             deadline instead of failing. Off by default, as in gRPC.
@@ -40,6 +42,7 @@ class Settings:
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
+    fault: FaultPolicy | None = None
     hedge: HedgePolicy | None = None
     load_balancing: BalancePolicy | None = BalancePolicy()
     wait_for_ready: bool = False
@@ -54,6 +57,7 @@ class Settings:
         validation.instance(self, "retry_policy", RetryPolicy, optional=True)
         validation.instance(self, "circuit_breaker", CircuitBreakerPolicy, optional=True)
         validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)
+        validation.instance(self, "fault", FaultPolicy, optional=True)
         validation.instance(self, "hedge", HedgePolicy, optional=True)
         validation.instance(self, "load_balancing", BalancePolicy, optional=True)
         validation.instance(self, "wait_for_ready", bool)

@@ -33,12 +33,15 @@ from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.deadline.interceptor import CallScope
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener, emitter
+from connectplugin_interceptors.fault.config import FaultPolicy
+from connectplugin_interceptors.fault.interceptor import FaultInjection
 from connectplugin_interceptors.foreign import Foreign, Link
 from connectplugin_interceptors.generated import bound_client
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.hedge.interceptor import Hedge
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
-from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
+from connectplugin_interceptors.patterns import check_pattern
+from connectplugin_interceptors.policies import PolicyTable, effective
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.rate_limit.interceptor import RateLimit
 from connectplugin_interceptors.retry.config import RetryPolicy
@@ -68,6 +71,7 @@ class ClientStack:
         retry_policy: See `RetryPolicy`.
         circuit_breaker: See `CircuitBreakerPolicy`.
         rate_limit: See `RateLimitPolicy`. Default None.
+        fault: See `FaultPolicy`. Default None.
         hedge: See `HedgePolicy`. Default None; `ClientStack.hedged()` has it on.
         load_balancing: See `BalancePolicy`. None: the first endpoint that can be had.
         outlier_ejection: See `OutlierEjectionPolicy`. It is of all methods together.
@@ -86,6 +90,7 @@ class ClientStack:
     retry_policy: RetryPolicy | None = RetryPolicy()
     circuit_breaker: CircuitBreakerPolicy | None = CircuitBreakerPolicy()
     rate_limit: RateLimitPolicy | None = None
+    fault: FaultPolicy | None = None
     hedge: HedgePolicy | None = None
     load_balancing: BalancePolicy | None = BalancePolicy()
     outlier_ejection: OutlierEjectionPolicy | None = OutlierEjectionPolicy()
@@ -216,6 +221,7 @@ class ClientStack:
             RateLimit(clock=time, emit=emit),
             AttemptScope(emit=emit, armed=own),
             *[_link(link, per_call=False) for link in self.attempt],
+            FaultInjection(clock=time, rng=chance, emit=emit),
             CancellationRestore(),
         ]
 
@@ -320,6 +326,7 @@ class ClientStack:
             "rate limit": _policy(settings.rate_limit),
             "attempt deadline": "off" if limit is None else f"{limit:g} s",
             "attempt interceptors": ", ".join(map(repr, self.attempt)) or "none",
+            "fault injection": _policy(settings.fault),
             "cancellation restore": "always",
         }
         return [f"{part:<22} {shown[part]}" for part in ATTEMPT_ORDER]

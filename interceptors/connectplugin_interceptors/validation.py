@@ -1,7 +1,7 @@
 """Checks that all configurations share; each raises a `ConfigError` that tells what is right."""
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 from connectplugin_interceptors.errors import ConfigError
 
@@ -26,7 +26,7 @@ def number(  # each names one bound
     if value is None and optional:
         return
     wanted = _wanted(minimum, above, maximum, optional=optional, unit=unit)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
+    if not is_number(value):
         msg = f"{describe(owner, field)} is {value!r}; it must be {wanted}"
         raise ConfigError(msg)
     if (
@@ -36,6 +36,11 @@ def number(  # each names one bound
     ):
         msg = f"{describe(owner, field)} is {value!r}; it must be {wanted}"
         raise ConfigError(msg)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number; a bool is none."""
+    return not isinstance(value, bool) and isinstance(value, int | float) and _finite(value)
 
 
 def _finite(value: float) -> bool:

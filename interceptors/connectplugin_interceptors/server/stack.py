@@ -18,11 +18,13 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.chain import check_interceptor
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.server.concurrency import ServerAdaptiveLimit, ServerBulkhead
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
 from connectplugin_interceptors.server.deadline.interceptor import HandlerDeadline, ServerDeadline
 from connectplugin_interceptors.server.drain.config import DrainPolicy
 from connectplugin_interceptors.server.drain.interceptor import Drain
+from connectplugin_interceptors.server.fault import ServerFaultInjection
 from connectplugin_interceptors.server.masking.config import MaskingPolicy
 from connectplugin_interceptors.server.masking.interceptor import ErrorMasking
 from connectplugin_interceptors.server.rate_limit.config import ServerRateLimitPolicy
@@ -44,7 +46,7 @@ class ServerStack:
 
     ```
     masking > before > drain > deadline > rate limit > admission > adaptive limit > bulkhead
-    > around > handler
+    > around > fault > handler
     ```
     A policy that is not named has its default; `None` turns it off. The stack is a value; each
     `interceptors()` or `build()` makes fresh state.
@@ -60,6 +62,7 @@ class ServerStack:
         adaptive_limit: See `AdaptiveLimitPolicy`; each plugin has one of its own. It refuses early
             what would only wait. By default up to 1,000 calls in flight, beginning at 200.
         bulkhead: See `BulkheadPolicy`; on a server of plugins each plugin has one of its own.
+        fault: See `FaultPolicy`. Off by default.
         before: Metadata interceptors that see every call, refused ones too: telemetry.
         admission: Metadata interceptors that may refuse a call before its body is read:
             authentication, authorization, limits.
@@ -80,6 +83,7 @@ class ServerStack:
         default_factory=lambda: AdaptiveLimitPolicy(max_limit=1000, initial_limit=200)
     )
     bulkhead: BulkheadPolicy | None = field(default_factory=BulkheadPolicy)
+    fault: FaultPolicy | None = None
     before: Sequence[MetadataInterceptor[Any]] = ()
     admission: Sequence[MetadataInterceptor[Any]] = ()
     around: Sequence[ServerLink] = ()
@@ -91,6 +95,7 @@ class ServerStack:
         validation.instance(self, "deadline", ServerDeadlinePolicy, optional=True)
         validation.instance(self, "rate_limit", ServerRateLimitPolicy, optional=True)
         validation.instance(self, "adaptive_limit", AdaptiveLimitPolicy, optional=True)
+        validation.instance(self, "fault", FaultPolicy, optional=True)
         validation.instance(self, "bulkhead", BulkheadPolicy, optional=True)
         for name in ("before", "admission", "around"):
             members = tuple(getattr(self, name))
@@ -130,6 +135,7 @@ class ServerStack:
         links += [("admission", member) for member in self.admission]
         links += [("adaptive limit", self.adaptive_limit), ("bulkhead", self.bulkhead)]
         links += [("around", member) for member in self.around]
+        links += [("fault", self.fault)]
         return [(name, "off" if policy is None else repr(policy)) for name, policy in links]
 
 
@@ -147,6 +153,10 @@ class ServerChain:
         self._clock = clock
         self._masking = None if stack.masking is None else ErrorMasking(stack.masking)
         self.drain = None if stack.drain is None else Drain(stack.drain)
+        # Innermost, inside of the handler's deadline: what it does looks like the handler's doing.
+        self._fault: tuple[ServerLink, ...] = ()
+        if stack.fault is not None:
+            self._fault = (ServerFaultInjection(stack.fault, clock=clock),)
         self.bulkheads: dict[str, ServerBulkhead] = {}
         self.adaptive_limits: dict[str, ServerAdaptiveLimit] = {}
         self._rate_limit = _rate_limit(stack, clock)
@@ -172,7 +182,7 @@ class ServerChain:
             if name not in self.bulkheads:
                 self.bulkheads[name] = ServerBulkhead(stack.bulkhead, name=name, clock=self._clock)
             links.append(self.bulkheads[name])
-        return [*links, *stack.around, HandlerDeadline()]
+        return [*links, *stack.around, HandlerDeadline(), *self._fault]
 
     def control_interceptors(self, *, refuse_when_draining: bool) -> list[ServerLink]:
         """The links for a server's own services: no bulkhead, so that a full server still answers.

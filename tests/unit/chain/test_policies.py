@@ -7,7 +7,8 @@ from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 
 from connectplugin_interceptors import ConfigError, DeadlinePolicy, RetryPolicy
 from connectplugin_interceptors.options import call_options
-from connectplugin_interceptors.policies import PolicyTable, check_pattern, effective
+from connectplugin_interceptors.patterns import check_pattern
+from connectplugin_interceptors.policies import PolicyTable, effective
 from connectplugin_interceptors.settings import Settings
 from kv.v1.kv_pb import GetRequest, GetResponse
 

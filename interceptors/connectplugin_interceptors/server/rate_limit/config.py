@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.errors import ConfigError
-from connectplugin_interceptors.policies import check_pattern
+from connectplugin_interceptors.patterns import check_pattern
 
 ServerRateLimitKey: TypeAlias = Literal["address", "method"] | Callable[[Ctx], str | None]
 
@@ -83,7 +83,7 @@ class ServerRateLimitPolicy:
         validation.instance(self, "methods", Mapping)
         object.__setattr__(self, "methods", dict(self.methods))
         for pattern, quota in self.methods.items():
-            check_pattern(pattern)
+            check_pattern(pattern, "ServerRateLimitPolicy.methods")
             given: Any = quota
             if given is not None and not isinstance(given, Quota):
                 msg = (
