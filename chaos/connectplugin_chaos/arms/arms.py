@@ -1,0 +1,144 @@
+"""The arms: what stands between the same calls and the same servers."""
+
+import random
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from connectplugin import BalancePolicy, ClientStack, RetryPolicy, with_options
+from connectplugin_chaos._gen.chaos_target.v1.target_connect import TargetServiceClient
+from connectplugin_chaos.arms.loops import GOREF, NAIVE, TEXTBOOK, Loop, SimpleBreaker
+from connectplugin_chaos.engine.fleet import ServerKind
+from connectplugin_chaos.load.calls import Answer, perform
+from connectplugin_chaos.load.openloop import Caller
+from connectplugin_chaos.load.schedule import Planned
+from connectplugin_chaos.record.recorder import Recorder
+from connectplugin_chaos.scenario.model import Workload
+from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.wire import CONNECT_TIMEOUT_HEADER
+
+_LOOPS: Final[dict[str, Loop | None]] = {
+    "none": None,
+    "naive": NAIVE,
+    "textbook": TEXTBOOK,
+    "goref": GOREF,
+}
+
+
+class NoDeadlineOnTheWire:
+    """Takes the deadline off the request: the server does not know when its caller gives up."""
+
+    async def on_start(self, ctx: Ctx) -> None:
+        """Remove it."""
+        ctx.request_headers.pop(CONNECT_TIMEOUT_HEADER, None)
+
+    async def on_end(self, _token: None, _ctx: Ctx, _error: Exception | None, /) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to make the same calls.
+
+    Attributes:
+        name: `none`, `naive`, `textbook`, `goref`, `stack`, `stack-X`, `stack!X`.
+        stack: The client's chain.
+        servers: The servers' chain.
+        loop: A retry loop around the client.
+        breaker: Whether the Go original's breaker is around the client.
+    """
+
+    name: str
+    stack: ClientStack
+    servers: ServerKind
+    loop: Loop | None = None
+    breaker: bool = False
+
+    @asynccontextmanager
+    async def open(
+        self, urls: Sequence[str], recorder: Recorder, workload: Workload, seed: int
+    ) -> AsyncGenerator[Caller]:
+        """The client, and how it is called.
+
+        Args:
+            urls: Of the proxies.
+            recorder: Put innermost into the chain, and told its events.
+            workload: What calls look like.
+            seed: Of jitter.
+        """
+        chance = random.Random(seed)  # noqa: S311  # jitter
+        # Ahead of the arm's own, so that it sees what they do.
+        stack = replace(self.stack, attempt=(*self.stack.attempt, recorder))
+        client = stack.client(
+            TargetServiceClient,
+            list(urls) if len(urls) > 1 else urls[0],
+            name=self.name,
+            rng=random.Random(seed),  # noqa: S311  # jitter
+            listeners=[recorder.listen],
+        )
+        bounded = with_options(client, timeout=float(workload.deadline))
+        breaker = SimpleBreaker() if self.breaker else None
+
+        async def call(planned: Planned, answer: Answer) -> None:
+            once = partial(perform, bounded, planned, workload, answer)
+            if breaker is not None:
+                once = partial(breaker.run, once)
+            if self.loop is not None:
+                await self.loop.run(once, chance)
+            else:
+                await once()
+
+        try:
+            yield call
+        finally:
+            await client.close()
+
+
+def make(name: str) -> Arm:
+    """The arm of a name that `check_arm` has nothing against."""
+    if name in _LOOPS:
+        bare = ClientStack.bare(
+            load_balancing=BalancePolicy(policy="round_robin"), attempt=[NoDeadlineOnTheWire()]
+        )
+        return Arm(
+            name=name,
+            stack=bare,
+            servers=ServerKind(stack="none"),
+            loop=_LOOPS[name],
+            breaker=name == "goref",
+        )
+    ours = Arm(name=name, stack=ClientStack(), servers=ServerKind())
+    _, _, layer = name.partition("-")
+    _, _, broken = name.partition("!")
+    if layer:
+        return _without(ours, layer)
+    if broken:
+        return _sabotaged(ours, broken)
+    return ours
+
+
+def _without(arm: Arm, layer: str) -> Arm:
+    off: dict[str, dict[str, Any]] = {
+        "budget": {"retry_policy": RetryPolicy(budget=None)},
+        "retry": {"retry_policy": None},
+        "breaker": {"circuit_breaker": None},
+        "balance": {"load_balancing": BalancePolicy(policy="round_robin")},
+        "outlier": {"outlier_ejection": None},
+        "deadline": {"attempt": [NoDeadlineOnTheWire()]},
+    }
+    if layer in off:
+        arm = replace(arm, stack=replace(arm.stack, **off[layer]))
+    if layer in {"deadline", "shed", "limiter"}:
+        arm = replace(arm, servers=ServerKind(stack=f"ours-{layer}"))
+    return arm
+
+
+def _sabotaged(arm: Arm, broken: str) -> Arm:
+    changes: dict[str, dict[str, Any]] = {
+        "idempotency": {"retry_policy": RetryPolicy(idempotent=True)},
+        "budget": {"retry_policy": RetryPolicy(budget=None, max_attempts=5)},
+        "header": {"attempt": [NoDeadlineOnTheWire()]},
+    }
+    return replace(arm, stack=replace(arm.stack, **changes[broken]))

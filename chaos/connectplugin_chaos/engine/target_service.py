@@ -1,0 +1,216 @@
+"""The plugin that is called and broken: seven methods of all shapes, and an emulated capacity."""
+
+import asyncio
+import json
+import os
+import random
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from connectrpc.code import Code
+from connectrpc.errors import ConnectError
+from connectrpc.request import RequestContext
+
+from connectplugin_chaos._gen.chaos_target.v1 import target_pb as pb
+from connectplugin_interceptors.wire import NACK_HEADER
+
+Ctx = RequestContext[Any, Any]
+
+LAG_EVERY = 0.1
+"""Seconds between two looks at the event loop's delay."""
+
+
+class LedgerFile:
+    """A line for each thing that happens, written before it is answered: SIGKILL loses nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Append a line; a single write, so that lines of a killed process are whole."""
+        line = json.dumps({"t": kind, "at": time.monotonic(), **fields}, separators=(",", ":"))
+        os.write(self._file, line.encode() + b"\n")
+
+
+class Faults:
+    """What the application does wrong, as told over the control connection."""
+
+    def __init__(self) -> None:
+        self.active: dict[str, dict[str, Any]] = {}
+        self._chances: dict[str, random.Random] = {}
+
+    def set(self, name: str, fault: dict[str, Any]) -> None:
+        """Begin a fault."""
+        self.active[name] = fault
+        self._chances[name] = random.Random(fault.get("seed", 7))  # noqa: S311  # reproducible
+
+    def clear(self, name: str) -> None:
+        """End it."""
+        self.active.pop(name, None)
+
+    async def strike(self) -> None:
+        """Do what is asked for, before the method runs."""
+        for name, fault in tuple(self.active.items()):
+            if self._chances[name].random() >= fault.get("p", 1.0):
+                continue
+            if fault["fault"] == "app_delay":
+                await asyncio.sleep(fault["delay"])
+            elif fault["fault"] == "app_error":
+                code = Code(fault.get("code", "unavailable"))
+                raise ConnectError(code, "the chaos harness said so") from None
+
+    @property
+    def slower(self) -> float:
+        """By how much the service time is multiplied."""
+        factors = [f["factor"] for f in self.active.values() if f["fault"] == "slow_service"]
+        return max(factors, default=1.0)
+
+
+class TargetImpl:
+    """An implementation of `TargetService`.
+
+    Args:
+        name: Of the server, in the ledger.
+        ledger: Where executions are taken down.
+        workers: Calls that are worked on at a time; the others wait, first come first served.
+        service_time: Seconds that each takes.
+        earlier: The operations that took effect before a restart, with their replies, by key.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        ledger: LedgerFile,
+        *,
+        workers: int,
+        service_time: float,
+        earlier: Iterable[tuple[str, str, int, str]] = (),
+    ) -> None:
+        self.faults = Faults()
+        self.kept: dict[str, list[int]] = {}
+        self._receipts: dict[str, str] = {}
+        self._name = name
+        self._ledger = ledger
+        self._slots = asyncio.Semaphore(workers)
+        self._service_time = service_time
+        self._count = 0
+        for method, key, op, reply in earlier:
+            if method == "pay":
+                self._receipts[key] = reply
+            self.kept.setdefault(key, []).append(op)
+
+    async def _work(
+        self, method: str, op: int, key: str, ctx: Ctx, effect: Callable[[], tuple[bool, str]]
+    ) -> str:
+        """Wait for a worker, work, and take it down; what `effect` answers."""
+        left = ctx.timeout_ms
+        deadline_at = None if left is None else time.monotonic() + left / 1000
+        async with self._slots:
+            await self.faults.strike()
+            self._count += 1
+            run = self._count
+            self._ledger.write(
+                "begin", run=run, op=op, m=method, k=key, s=self._name, d=deadline_at
+            )
+            await asyncio.sleep(self._service_time * self.faults.slower)
+            changed, reply = effect()
+            # One write: the effect and its entry are there both, or neither.
+            self._ledger.write("end", run=run, s=self._name, e=changed, r=reply)
+            return reply
+
+    def _keep(self, key: str, op: int) -> tuple[bool, str]:
+        self.kept.setdefault(key, []).append(op)
+        return True, ""
+
+    def _pay(self, key: str, op: int) -> tuple[bool, str]:
+        if (known := self._receipts.get(key)) is not None:
+            return False, known
+        receipt = f"{self._name}-{op}"
+        self._receipts[key] = receipt
+        self.kept.setdefault(key, []).append(op)
+        return True, receipt
+
+    async def read(self, request: pb.ReadRequest, ctx: Ctx, /) -> pb.ReadResponse:
+        key = request.key
+        value = await self._work("read", request.op, key, ctx, lambda: (False, key))
+        return pb.ReadResponse(value=value)
+
+    async def write(self, request: pb.WriteRequest, ctx: Ctx, /) -> pb.WriteResponse:
+        key, op = request.key, request.op
+        await self._work("write", op, key, ctx, lambda: self._keep(key, op))
+        return pb.WriteResponse()
+
+    async def pay(self, request: pb.PayRequest, ctx: Ctx, /) -> pb.PayResponse:
+        key, op = request.key, request.op
+        reply = await self._work("pay", op, key, ctx, lambda: self._pay(key, op))
+        return pb.PayResponse(receipt=reply)
+
+    async def append(self, request: pb.AppendRequest, ctx: Ctx, /) -> pb.AppendResponse:
+        key, op = request.key, request.op
+        await self._work("append", op, key, ctx, lambda: self._keep(key, op))
+        return pb.AppendResponse()
+
+    async def watch(self, request: pb.WatchRequest, ctx: Ctx, /) -> AsyncIterator[pb.WatchResponse]:
+        await self._work("watch", request.op, "", ctx, lambda: (False, ""))
+        padding = b"x" * request.padding
+        for number in range(request.count):
+            yield pb.WatchResponse(number=number, padding=padding)
+            await asyncio.sleep(request.interval_seconds)
+
+    async def load(self, request: AsyncIterator[pb.LoadRequest], ctx: Ctx, /) -> pb.LoadResponse:
+        count, op = 0, 0
+        async for message in request:
+            if message.number != count:
+                raise ConnectError(
+                    Code.DATA_LOSS, f"message {message.number} where {count} was expected"
+                )
+            count, op = count + 1, message.op
+        await self._work("load", op, "", ctx, lambda: (False, ""))
+        return pb.LoadResponse(count=count)
+
+    async def sync(
+        self, request: AsyncIterator[pb.SyncRequest], ctx: Ctx, /
+    ) -> AsyncIterator[pb.SyncResponse]:
+        async for message in request:
+            if message.number == 0:
+                await self._work("sync", message.op, "", ctx, lambda: (False, ""))
+            yield pb.SyncResponse(number=message.number)
+
+
+class Witness:
+    """The server's outermost link: takes down what was refused before any processing."""
+
+    def __init__(self, ledger: LedgerFile) -> None:
+        self._ledger = ledger
+
+    async def on_start(self, ctx: Ctx) -> None:
+        """Nothing yet."""
+
+    async def on_end(self, _token: None, ctx: Ctx, error: Exception | None, /) -> None:
+        """Look at how it ended."""
+        reason = ctx.response_headers.get(NACK_HEADER)
+        if reason is not None:
+            self._ledger.write("refused", reason=reason)
+        elif error is not None and not isinstance(error, ConnectError):
+            told = "".join(traceback.format_exception_only(error)).strip()
+            self._ledger.write("crash", detail=told)
+
+
+async def watch_lag(ledger: LedgerFile) -> None:
+    """Take down how late the event loop is, when it is."""
+    while True:
+        before = time.monotonic()
+        await asyncio.sleep(LAG_EVERY)
+        late = time.monotonic() - before - LAG_EVERY
+        ledger.write("lag", value=round(late, 4))
+
+
+class TargetInterface(Protocol):
+    """What a `ConnectPlugin` wants to see; the harness calls the generated client."""
+
+    async def read(self, op: int, key: str) -> str:
+        """Of the service."""
+        ...

@@ -1,0 +1,153 @@
+"""Open loop: each operation is called when it is due, and never waits for an earlier one."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from connectrpc.errors import ConnectError
+
+from connectplugin_chaos.load.calls import Answer
+from connectplugin_chaos.load.schedule import IDEMPOTENT, Planned
+from connectplugin_chaos.record.model import Operation, Outcome
+from connectplugin_chaos.record.recorder import Recorder, Tries, current
+from connectplugin_interceptors.errors import Delivery, delivery
+
+MOST_IN_FLIGHT: Final = 5000
+_LAG_EVERY: Final = 0.05
+_LAST_CALLS: Final = 15.0
+"""Seconds after the last arrival in which calls may end; what has not is hung."""
+
+Caller = Callable[[Planned, Answer], Awaitable[None]]
+"""How an arm makes a call; it raises what the caller of an application would see."""
+
+
+class OpenLoop:
+    """Calls a schedule, and takes down what became of each operation.
+
+    Args:
+        planned: The schedule.
+        call: Makes one call.
+        recorder: Where time and attempts are taken down.
+        deadline: Seconds that each operation has.
+    """
+
+    def __init__(
+        self, planned: Sequence[Planned], call: Caller, recorder: Recorder, deadline: float
+    ) -> None:
+        self._planned = planned
+        self._call = call
+        self._recorder = recorder
+        self._deadline = deadline
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: dict[int, tuple[Planned, float, Tries]] = {}
+        self.operations: list[Operation] = []
+        self.lateness: list[float] = []
+        self.lags: list[tuple[float, float]] = []
+        self.dropped = 0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are under way."""
+        return len(self._tasks)
+
+    async def run(self) -> None:
+        """Make all calls, and wait for the last."""
+        lag = asyncio.create_task(self._watch_lag(), name="loop lag")
+        try:
+            await self._issue()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=_LAST_CALLS)
+        finally:
+            lag.cancel()
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=5.0)
+            gc.unfreeze()
+        for planned, called, tries in self._open.values():
+            self._note(planned, called, tries, Answer(), None, ended=None)
+        self.operations.sort(key=lambda operation: operation.op)
+
+    async def _issue(self) -> None:
+        frozen = False
+        for planned in self._planned:
+            wait = planned.due - self._recorder.now()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            if not frozen and planned.due >= 0:
+                gc.collect()
+                gc.freeze()
+                frozen = True
+            if len(self._tasks) >= MOST_IN_FLIGHT:
+                self.dropped += 1
+                continue
+            task = asyncio.create_task(self._one(planned), name=f"op {planned.op}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _one(self, planned: Planned) -> None:
+        tries = Tries()
+        token = current.set(tries)
+        answer = Answer()
+        called = self._recorder.now()
+        self.lateness.append(called - planned.due)
+        self._open[planned.op] = (planned, called, tries)
+        error: Exception | None = None
+        try:
+            await self._call(planned, answer)
+        except Exception as raised:  # noqa: BLE001  # whatever the caller would see is a result
+            error = raised
+        finally:
+            current.reset(token)
+        del self._open[planned.op]
+        self._note(planned, called, tries, answer, error, ended=self._recorder.now())
+
+    def _note(
+        self,
+        planned: Planned,
+        called: float,
+        tries: Tries,
+        answer: Answer,
+        error: Exception | None,
+        *,
+        ended: float | None,
+    ) -> None:
+        outcome: Outcome = "ok"
+        code, name = "ok", ""
+        if ended is None:
+            outcome, code = "info", ""
+        elif error is not None:
+            sure = isinstance(error, ConnectError) and delivery(error) is Delivery.NOT_SENT
+            outcome = "fail" if sure else "info"
+            code = error.code.value if isinstance(error, ConnectError) else ""
+            name = type(error).__name__
+        self.operations.append(
+            Operation(
+                op=planned.op,
+                method=planned.method,
+                key=planned.key,
+                idempotent=planned.method in IDEMPOTENT,
+                due=planned.due,
+                called=called,
+                ended=ended,
+                deadline=self._deadline,
+                outcome=outcome,
+                code=code,
+                error=name,
+                reply=answer.reply,
+                sent=answer.sent,
+                received=tuple(answer.received),
+                attempts=self._recorder.attempts(tries),
+            )
+        )
+
+    async def _watch_lag(self) -> None:
+        with suppress(asyncio.CancelledError):
+            while True:
+                before = time.monotonic()
+                await asyncio.sleep(_LAG_EVERY)
+                late = time.monotonic() - before - _LAG_EVERY
+                self.lags.append((self._recorder.now(), late))

@@ -1,0 +1,239 @@
+"""Reading scenario files."""
+
+import inspect
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from connectplugin_chaos.arms.names import check_arm
+from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
+from connectplugin_chaos.engine.verbs import VERBS
+from connectplugin_chaos.scenario.model import (
+    Expectation,
+    Happening,
+    Method,
+    Plan,
+    Scenario,
+    Seconds,
+    Tier,
+    Topology,
+    Workload,
+)
+from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
+
+_KEYS: Final = (
+    "id", "title", "why", "claim", "tier", "seeds", "topology", "workload", "timeline",
+    "warmup", "phases", "short", "arms", "expect",
+)  # fmt: skip
+_REQUIRED: Final = ("id", "title", "claim", "tier", "workload", "phases", "expect")
+
+
+def folder() -> Path:
+    """Where the scenarios are that come with the harness."""
+    beside = Path(__file__).resolve().parents[2] / "scenarios"
+    return beside if beside.is_dir() else Path(__file__).resolve().parents[1] / "scenarios"
+
+
+def load_all(where: Path | None = None) -> dict[str, Scenario]:
+    """Every scenario of a folder, by id, in the order of the ids.
+
+    Raises:
+        ScenarioError: A file is wrong, or two have the same id.
+    """
+    found: dict[str, Scenario] = {}
+    for path in sorted((where or folder()).glob("*.yaml")):
+        scenario = load(path)
+        if scenario.id in found:
+            msg = f"{path}: the id {scenario.id!r} is taken by {found[scenario.id].path}"
+            raise ScenarioError(msg)
+        found[scenario.id] = scenario
+    return found
+
+
+def load(path: Path) -> Scenario:
+    """One file.
+
+    Raises:
+        ScenarioError: It is wrong; the text has the line, and what may have been meant.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        msg = f"{path}: {error.strerror}"
+        raise ScenarioError(msg) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, path: str) -> Scenario:
+    """A scenario from its text; see `load`."""
+    reader = Reader(path)
+    root = reader.compose(text)
+    keys = reader.fields(root, _KEYS, required=_REQUIRED, of="a scenario")
+
+    def get(name: str, kind: Any, default: Any) -> Any:
+        return reader.read(keys[name], kind, name) if name in keys else default
+
+    topology = get("topology", Topology, Topology())
+    workload = get("workload", Workload, None)
+    for name in workload.mix:
+        if name not in typing.get_args(Method):
+            reader.fail(
+                keys["workload"],
+                f"workload.mix has no method {name!r}{nearest(name, typing.get_args(Method))}",
+            )
+    plan = _plan(reader, keys["phases"], get("warmup", Seconds, Seconds(1.0)), 0.0, ())
+    timeline = tuple(
+        _happening(reader, node, topology)
+        for node in (reader.items(keys["timeline"], "timeline") if "timeline" in keys else [])
+    )
+    _check_heals(reader, keys.get("timeline"), timeline)
+    expect = _expectations(reader, keys["expect"], tuple(plan.phases))
+    arms = get("arms", tuple[str, ...], tuple(expect))
+    for arm in {*arms, *expect}:
+        if (problem := check_arm(arm)) is not None:
+            reader.fail(keys.get("arms", keys["expect"]), problem)
+    return Scenario(
+        id=get("id", str, ""),
+        title=get("title", str, ""),
+        why=get("why", tuple[str, ...], ()),
+        claim=get("claim", str, ""),
+        tier=get("tier", tuple[Tier, ...], ()),
+        seeds=get("seeds", tuple[int, ...], (7,)),
+        topology=topology,
+        workload=workload,
+        timeline=timeline,
+        plan=plan,
+        short=_short(reader, keys["short"], tuple(plan.phases)) if "short" in keys else None,
+        arms=arms,
+        expect=expect,
+        path=path,
+    )
+
+
+def _short(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Plan:
+    keys = reader.fields(node, ("warmup", "shift", "phases"), required=("phases",), of="short")
+    warmup = reader.read(keys["warmup"], Seconds, "warmup") if "warmup" in keys else Seconds(1.0)
+    shift = reader.plain(keys["shift"]) if "shift" in keys else 0.0
+    if isinstance(shift, bool) or not isinstance(shift, int | float):
+        reader.fail(keys["shift"], f"short.shift is {shift!r}; it must be a number of seconds")
+    return _plan(reader, keys["phases"], warmup, float(shift), phases)
+
+
+def _plan(
+    reader: Reader, node: yaml.Node, warmup: Seconds, shift: float, same: Sequence[str]
+) -> Plan:
+    spans = reader.read(node, Mapping[str, tuple[Seconds, ...]], "phases")
+    for name, span in spans.items():
+        if len(span) != 2 or not 0 <= span[0] < span[1]:  # noqa: PLR2004  # a pair
+            reader.fail(
+                node, f"phases.{name} is {span!r}; it must be [begin, end] with begin < end"
+            )
+    if not spans:
+        reader.fail(node, "phases must hold one, at least")
+    if same and tuple(spans) != tuple(same):
+        reader.fail(node, f"the phases here are {list(spans)}, elsewhere {list(same)}")
+    phases = {name: (float(span[0]), float(span[1])) for name, span in spans.items()}
+    return Plan(warmup=warmup, phases=phases, shift=shift)
+
+
+def _happening(reader: Reader, node: yaml.Node, topology: Topology) -> Happening:
+    known = {"at", "fault", "heal", "as", "proxies", "servers"}
+    keys = dict[str, yaml.Node]()
+    if isinstance(node, yaml.MappingNode):
+        keys = {str(key.value): value for key, value in node.value}
+    verb = str(reader.plain(keys["fault"])) if "fault" in keys else ""
+    if verb and verb not in VERBS:
+        reader.fail(keys["fault"], f"there is no fault {verb!r}{nearest(verb, VERBS)}")
+    own = VERBS[verb].arguments if verb else {}
+    keys = reader.fields(node, [*sorted(known), *own], required=("at",), of="the timeline")
+    if ("fault" in keys) == ("heal" in keys):
+        reader.fail(node, "a line of the timeline has either 'fault' or 'heal'")
+    for name, required in own.items():
+        if required and name not in keys:
+            reader.fail(node, f"the fault {verb!r} lacks {name!r}")
+    places: tuple[str, ...] = ()
+    for word, letter in (("proxies", "p"), ("servers", "s")):
+        if word not in keys:
+            continue
+        places = reader.read(keys[word], tuple[str, ...], word)
+        there = [f"{letter}{number + 1}" for number in range(topology.servers)]
+        for place in places:
+            if place not in there:
+                reader.fail(keys[word], f"{word} has no {place!r}{nearest(place, there)}")
+    return Happening(
+        at=reader.read(keys["at"], Seconds, "at"),
+        fault=verb,
+        heal=str(reader.plain(keys["heal"])) if "heal" in keys else "",
+        name=str(reader.plain(keys["as"])) if "as" in keys else verb,
+        places=places,
+        arguments={name: reader.plain(keys[name]) for name in own if name in keys},
+        line=reader.line(node),
+    )
+
+
+def _check_heals(reader: Reader, node: yaml.Node | None, timeline: Sequence[Happening]) -> None:
+    begun: list[str] = []
+    for happening in sorted(timeline, key=lambda happening: happening.at):
+        if happening.fault:
+            begun.append(happening.name)
+        elif happening.heal not in begun:
+            problem = f"heal: nothing is called {happening.heal!r}{nearest(happening.heal, begun)}"
+            raise ScenarioError(f"{reader.path}:{happening.line}: {problem}")
+    if node is not None and not timeline:
+        reader.fail(node, "the timeline is empty; leave it out")
+
+
+def _expectations(
+    reader: Reader, node: yaml.Node, phases: Sequence[str]
+) -> dict[str, tuple[Expectation, ...]]:
+    if not isinstance(node, yaml.MappingNode):
+        reader.fail(node, "expect must be a mapping of arms to lists of checks")
+    found: dict[str, tuple[Expectation, ...]] = {}
+    for key, value in node.value:
+        members = reader.items(value, f"expect.{key.value}")
+        found[str(key.value)] = tuple(_expectation(reader, member, phases) for member in members)
+    return found
+
+
+def _expectation(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Expectation:
+    if not isinstance(node, yaml.MappingNode) or len(node.value) != 1:
+        reader.fail(node, "a check is one name with its bars, such as `recovery: {within: 3s}`")
+    ((key, value),) = node.value
+    name = str(key.value)
+    if name == "not":
+        inner = _expectation(reader, value, phases)
+        return Expectation(
+            check=inner.check, arguments=inner.arguments, negated=True, line=reader.line(key)
+        )
+    if name not in ALL_CHECKS:
+        reader.fail(key, f"there is no check {name!r}{nearest(name, ALL_CHECKS)}")
+    parameters = inspect.signature(ALL_CHECKS[name]).parameters.values()
+    own = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if isinstance(value, yaml.SequenceNode) and len(own) == 1:
+        (only,) = own
+        arguments = {only: reader.plain(value)}
+    else:
+        required = [p.name for p in own.values() if p.default is p.empty]
+        keys = reader.fields(value, own, required=required, of=f"the check {name}")
+        arguments = {word: reader.plain(item) for word, item in keys.items()}
+    _check_words(reader, value, arguments, phases)
+    return Expectation(check=name, arguments=arguments, line=reader.line(key))
+
+
+def _check_words(
+    reader: Reader, node: yaml.Node, arguments: Mapping[str, Any], phases: Sequence[str]
+) -> None:
+    for argument, known in (("phase", phases), ("all_of", tuple(MECHANISMS))):
+        given = arguments.get(argument, ())
+        words = [given] if isinstance(given, str) else given
+        for word in words:
+            if word not in known:
+                reader.fail(node, f"there is no {word!r}{nearest(str(word), known)}")
+    for argument, value in arguments.items():
+        if argument not in {"phase", "all_of", "methods", "endpoint"} and not isinstance(
+            value, int | float
+        ):
+            reader.fail(node, f"{argument} is {value!r}; it must be a number, such as 3s or 99%")

@@ -1,0 +1,173 @@
+"""A scenario, as its file says it. Times are in seconds, shares are fractions of 1."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, TypeAlias
+
+Seconds = NewType("Seconds", float)
+"""In a file: `500ms`, `3s`, `2m`, or a number of seconds."""
+
+Rate = NewType("Rate", float)
+"""In a file: `140/s`, or a number."""
+
+Share = NewType("Share", float)
+"""In a file: `99%`, or a fraction."""
+
+Tier: TypeAlias = Literal["smoke", "core", "full"]
+
+Method: TypeAlias = Literal["read", "write", "pay", "append", "watch", "load", "sync"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Topology:
+    """The servers.
+
+    Attributes:
+        servers: How many, each behind a proxy of its own: p1, p2, ...
+        workers: Calls that a server works on at a time; the others wait.
+        service_time: That each takes.
+        queue: Calls that may wait for our stack's server before it refuses; by default what
+            `ServeConfig` has.
+    """
+
+    servers: int = 1
+    workers: int = 10
+    service_time: Seconds = Seconds(0.05)
+    queue: int | None = None
+
+    @property
+    def capacity(self) -> float:
+        """Calls a second that all servers can do together."""
+        return self.servers * self.workers / self.service_time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrivals:
+    """When operations are due, whatever became of the ones before.
+
+    Attributes:
+        process: `poisson`, or `constant` distances.
+        rate: A second.
+        burst: From its time on the rate is another: pairs of time and rate.
+    """
+
+    process: Literal["poisson", "constant"] = "poisson"
+    rate: Rate = Rate(100.0)
+    steps: tuple["Step", ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """From a time on, another rate."""
+
+    at: Seconds
+    rate: Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """What is called.
+
+    Attributes:
+        arrivals: When.
+        deadline: That each operation has.
+        mix: Shares of the methods.
+        messages: In each stream.
+        interval: Between the messages of a stream of responses.
+        padding: Bytes in each message of a stream of responses.
+    """
+
+    arrivals: Arrivals
+    deadline: Seconds = Seconds(0.5)
+    mix: Mapping[str, Share] = field(
+        default_factory=lambda: {"read": Share(0.4), "write": Share(0.3), "append": Share(0.3)}
+    )
+    messages: int = 10
+    interval: Seconds = Seconds(0.01)
+    padding: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Happening:
+    """A line of the timeline: a fault begins, or ends.
+
+    Attributes:
+        at: When.
+        fault: A verb; see `engine.verbs`.
+        heal: The name of a fault that ends here.
+        name: Under which it is healed; by default the verb. In files: `as`.
+        proxies: Where; by default all.
+        servers: Where, for faults of processes and applications; by default all.
+        arguments: The verb's own.
+        line: In the file.
+    """
+
+    at: float
+    fault: str = ""
+    heal: str = ""
+    name: str = ""
+    places: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """A check of an arm, with its bars; `negated`: it must fail, or the scenario shows nothing."""
+
+    check: str
+    arguments: Mapping[str, Any]
+    negated: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Phases and timeline; there is a short one for the smoke tier.
+
+    Attributes:
+        warmup: Seconds before 0, judged by nothing.
+        phases: Name to begin and end.
+        shift: Added to every time of the timeline.
+    """
+
+    warmup: Seconds
+    phases: Mapping[str, tuple[float, float]]
+    shift: float = 0.0
+
+    @property
+    def end(self) -> float:
+        """When the last operation is due, at the latest."""
+        return max(end for _, end in self.phases.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """What a file holds; see `Topology`, `Workload`, `Happening`, `Expectation`.
+
+    Attributes:
+        id: Short, unique.
+        title: What it shows, in a sentence.
+        why: Incidents or papers that motivate it.
+        claim: The sentence of the README that it proves.
+        tier: Where it belongs to.
+        seeds: To run with.
+        arms: That it is run through by default.
+        expect: By arm.
+        path: Of the file.
+    """
+
+    id: str
+    title: str
+    why: tuple[str, ...]
+    claim: str
+    tier: tuple[str, ...]
+    seeds: tuple[int, ...]
+    topology: Topology
+    workload: Workload
+    timeline: tuple[Happening, ...]
+    plan: Plan
+    short: Plan | None
+    arms: tuple[str, ...]
+    expect: Mapping[str, tuple[Expectation, ...]]
+    path: str = ""
