@@ -126,13 +126,21 @@ class Endpoint:
 
     def load(self, now: float, decay: float, initial: float) -> float:
         """What a call that is sent there adds to: the lower, the better."""
-        return self.rtt(now, decay, initial) * (self.pending + 1)
+        rtt = self._rtt  # as `rtt` has it: asked twice for each pick, and a call less is a third
+        if rtt is None:
+            rtt = initial
+        else:
+            rtt *= exp((self._updated - now) / decay)
+            if rtt < _LEAST_RTT:  # noqa: PLR1730  # max() costs as much as all the rest
+                rtt = _LEAST_RTT
+        return rtt * (self.pending + 1)
 
     def observe(self, rtt: float, now: float, decay: float) -> None:
         """Take down an answer: a slower one counts at once, a faster one with time (peak EWMA)."""
         known = self._rtt
         if known is not None:
-            weight = exp(min(0.0, self._updated - now) / decay)
+            passed = now - self._updated
+            weight = exp(-passed / decay) if passed > 0 else 1.0
             known *= weight
             if rtt < known:
                 rtt = known + rtt * (1.0 - weight)

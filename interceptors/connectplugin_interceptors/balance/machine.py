@@ -59,10 +59,9 @@ class Snapshot:
         return cls(tuple(members), tuple(well), others, panic)
 
 
-def two_choices(
+def two_choices(  # noqa: PLR0917  # names cost time, and this is asked for each attempt
     usable: tuple[Endpoint, ...],
     policy: BalancePolicy,
-    *,
     now: float,
     draw: Draw,
     tried: Sequence[Endpoint],

@@ -34,6 +34,10 @@ from connectplugin_interceptors.outlier_ejection.machine import Tally, ejection_
 
 _DEFAULT: Final = BalancePolicy()
 
+# Members of an enumeration are looked up slowly, and these are asked for with each attempt.
+_FAILURE: Final = Outcome.FAILURE
+_NEUTRAL: Final = Outcome.NEUTRAL
+
 _MOST_MOVES: Final = 1_000
 
 
@@ -230,6 +234,8 @@ class EndpointPool:
         found = None
         if now >= self._next_look and probe:
             found = self._attend(policy, now, blocked)
+        if found is None and policy is not None and policy.policy == "p2c" and not tried:
+            found = two_choices(self._snapshot.usable, policy, now, draw, (), blocked)
         if found is None:
             found = self._choose(policy, now, draw, tried=tried, blocked=blocked, key=key)
         if found is None:
@@ -255,9 +261,7 @@ class EndpointPool:
             if policy is None:
                 found = first_fit(usable, avoided, blocked)
             elif policy.policy == "p2c":
-                found = two_choices(
-                    usable, policy, now=now, draw=draw, tried=avoided, blocked=blocked
-                )
+                found = two_choices(usable, policy, now, draw, avoided, blocked)
             elif policy.policy == "round_robin":
                 found = in_turn(usable, self._turn, avoided, blocked)
                 self._turn += 1
@@ -322,17 +326,17 @@ class EndpointPool:
         if endpoint.draining:
             self._let_go(endpoint)
         using = policy or _DEFAULT
-        if outcome is Outcome.FAILURE or throttled:
+        if outcome is _FAILURE or throttled:
             took = now - started
             wait = using.penalty if hint is None else min(hint, LONGEST_HINT)
             endpoint.observe(max(took, wait), now, using.decay)
-            if outcome is Outcome.FAILURE:
+            if outcome is _FAILURE:
                 endpoint.failed += 1
             if started >= endpoint.trial_since:
                 endpoint.trial_since = inf
             # Its circuit breaker may have opened: the next pick sees when to come back.
             self._look(endpoint, now)
-        elif outcome is not Outcome.NEUTRAL:
+        elif outcome is not _NEUTRAL:
             endpoint.succeeded += 1
             if not responded:
                 self._answered(endpoint, using, started, now)
