@@ -112,26 +112,81 @@ class TapTransport:
         if most is None:
             return response
         headers = response.headers
-        if response.status == 200 and _is_stream(headers.get("content-type", "")):  # noqa: PLR2004
-            return response  # connectrpc measures each message before it is read
+        kind = headers.get("content-type", "")
+        if response.status == 200 and kind.startswith(_STREAMS):  # noqa: PLR2004
+            # connectrpc measures each message before it is read, but collects without a bound what
+            # follows the last one. (Of gRPC proper that is the trailers, which HTTP bounds.)
+            if not kind.startswith(_ENDED_IN_BAND):
+                return response
+            return _replaced(response, _Framed(response.content))
         length = headers.get("content-length")
         if length is not None and length.isdigit() and int(length) <= most:
             return response  # HTTP itself holds the peer to it
-        return Response(
-            status=response.status,
-            http_version=response.http_version,
-            headers=headers,
-            content=_Bounded(response.content, most),
-            trailers=response.trailers,
-        )
+        return _replaced(response, _Bounded(response.content, most))
 
     async def aclose(self) -> None:
         """Close the transport below, if it can be closed."""
         await close(self.inner)
 
 
-def _is_stream(content_type: str) -> bool:
-    return content_type.startswith(("application/connect+", "application/grpc"))
+_STREAMS: Final = ("application/connect+", "application/grpc")
+_ENDED_IN_BAND: Final = ("application/connect+", "application/grpc-web")
+
+
+def _replaced(response: Response, content: AsyncIterator[bytes]) -> Response:
+    return Response(
+        status=response.status,
+        http_version=response.http_version,
+        headers=response.headers,
+        content=content,
+        trailers=response.trailers,
+    )
+
+
+class _Framed(AsyncIterator[bytes]):
+    """A body of enveloped messages that fails when more follows the one that ends the stream."""
+
+    __slots__ = ("_ended", "_inner", "_prefix", "_rest")
+
+    def __init__(self, inner: AsyncIterator[Any]) -> None:
+        self._inner = inner
+        self._prefix = b""
+        self._rest = 0  # bytes that are missing from the message under way
+        self._ended = False
+
+    async def __anext__(self) -> bytes:
+        chunk = bytes(await anext(self._inner))
+        if not self._fits(chunk):
+            await self.aclose()
+            raise ConnectError(Code.INTERNAL, "corrupt response: more follows the end of stream")
+        return chunk
+
+    def _fits(self, chunk: bytes) -> bool:
+        position = 0
+        size = len(chunk)
+        while True:
+            step = min(self._rest, size - position)
+            self._rest -= step
+            position += step
+            if position == size:
+                return True
+            if self._ended:
+                return False
+            prefix = self._prefix + chunk[position : position + _PREFIX - len(self._prefix)]
+            position += len(prefix) - len(self._prefix)
+            if len(prefix) < _PREFIX:
+                self._prefix = prefix
+                return True
+            self._prefix = b""
+            self._ended = prefix[0] & _END_FLAGS != 0
+            self._rest = int.from_bytes(prefix[1:])
+
+    async def aclose(self) -> None:
+        await close(self._inner)
+
+
+_PREFIX: Final = 5  # flags, and the length in four bytes
+_END_FLAGS: Final = 0x02 | 0x80  # Connect's, gRPC-Web's
 
 
 class _Bounded(AsyncIterator[bytes]):
