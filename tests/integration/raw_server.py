@@ -34,6 +34,7 @@ async def raw_server(
     """Serve until the block ends; what is still open then is cut."""
     server = RawServer()
     tasks: set[asyncio.Task[None]] = set()
+    writers: set[asyncio.StreamWriter] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -53,6 +54,7 @@ async def raw_server(
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
+        writers.add(writer)
         task = asyncio.create_task(serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -68,6 +70,10 @@ async def raw_server(
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+        for writer in writers:  # of a task that was cancelled before it began, too
+            writer.transport.abort()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 async def _body(reader: asyncio.StreamReader, head: bytes) -> bytes:
