@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from connectplugin.server import Server, serve
     from connectplugin.serving.app import create_app
     from connectplugin_interceptors import (
+        AdaptiveLimitPolicy,
         AttemptKind,
         BalancePolicy,
         Breakers,
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
         ServerStack,
         SystemClock,
         TapTransport,
+        ThrottlePolicy,
+        breakers_of,
         delivery,
         make_transport,
         retry_after,
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = (
+    "AdaptiveLimitPolicy",
     "AttemptKind",
     "BalancePolicy",
     "BoundPlugin",
@@ -113,6 +117,8 @@ __all__ = (
     "ServerStack",
     "SystemClock",
     "TapTransport",
+    "ThrottlePolicy",
+    "breakers_of",
     "create_app",
     "delivery",
     "make_transport",
