@@ -108,7 +108,7 @@ class Server:
         try:
             self._where = sockets.describe(sock)
             await self._lifespan.start()
-            # Late: uvicorn costs 60 ms to import, and a host that only calls plugins has no use for it.
+            # Late: uvicorn costs 60 ms to import, and who only calls plugins has no use for it.
             from connectplugin.serving.http import HttpListener  # noqa: PLC0415
 
             self._listener = HttpListener(self.app, sock, state=self._lifespan.state)
