@@ -21,6 +21,7 @@ from connectplugin_interceptors.errors import (
     delivery,
     retry_after,
 )
+from connectplugin_interceptors.fallback.config import FallbackPolicy
 from connectplugin_interceptors.fault.config import Fault, FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.options import with_options
@@ -61,6 +62,7 @@ __all__ = (
     "Delivery",
     "DrainPolicy",
     "EndpointPool",
+    "FallbackPolicy",
     "Fault",
     "FaultPolicy",
     "HedgePolicy",

@@ -12,8 +12,17 @@ from typing import Any, Final
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.settings import Settings
 
-CALL_ORDER: Final = ("deadline", "call interceptors", "throttle", "concurrency", "retry", "hedge")
-"""Outermost first. The deadline is above all that waits; retry is above all that is per attempt."""
+CALL_ORDER: Final = (
+    "fallback",
+    "deadline",
+    "call interceptors",
+    "throttle",
+    "concurrency",
+    "retry",
+    "hedge",
+)
+"""Outermost first. The deadline is above all that waits, the fallback above the deadline, which may be
+what has run out; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (
     "load balancing",

@@ -147,6 +147,18 @@ class FaultInjected(Event):
     latency: float
 
 
+@dataclass(frozen=True, slots=True)
+class FallbackUsed(Event):
+    """A fallback has stood in for a failed call, or has failed too.
+
+    `source` is `value` or `call`, `cause` that of the call's failure.
+    """
+
+    source: str
+    cause: Cause
+    succeeded: bool
+
+
 Listener: TypeAlias = Callable[[Event], None]
 Emit: TypeAlias = Callable[[Event], None]
 

@@ -11,6 +11,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.call import Ctx
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.fallback.config import FallbackPolicy
 from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
@@ -32,6 +33,7 @@ class Options(TypedDict, total=False):
     """
 
     timeout: float | None
+    fallback: FallbackPolicy | None
     deadline: DeadlinePolicy | None
     throttle: ThrottlePolicy | None
     concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None

@@ -11,6 +11,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.fallback.config import FallbackPolicy
 from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
@@ -23,6 +24,7 @@ class Settings:
     """One spelling everywhere: these words are `ClientStack`'s, `with_options`'s, `ClientConfig`'s.
 
     Attributes:
+        fallback: See `FallbackPolicy`; None: a failed call has failed.
         deadline: See `DeadlinePolicy`; None turns limits of this side off.
         throttle: See `ThrottlePolicy`; None: what the server refuses is sent all the same.
         concurrency: See `BulkheadPolicy` and `AdaptiveLimitPolicy`; None: no limit of this side.
@@ -36,6 +38,7 @@ class Settings:
             deadline instead of failing. Off by default, as in gRPC.
     """
 
+    fallback: FallbackPolicy | None = None
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     throttle: ThrottlePolicy | None = None
     concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None = BulkheadPolicy()
@@ -49,6 +52,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong kind, naming the field."""
+        validation.instance(self, "fallback", FallbackPolicy, optional=True)
         validation.instance(self, "deadline", DeadlinePolicy, optional=True)
         validation.instance(self, "throttle", ThrottlePolicy, optional=True)
         validation.instances(

@@ -33,6 +33,8 @@ from connectplugin_interceptors.deadline.config import DeadlinePolicy
 from connectplugin_interceptors.deadline.interceptor import CallScope
 from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.events import Listener, emitter
+from connectplugin_interceptors.fallback.config import FallbackPolicy
+from connectplugin_interceptors.fallback.interceptor import Fallback
 from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.fault.interceptor import FaultInjection
 from connectplugin_interceptors.foreign import Foreign, Link
@@ -64,6 +66,7 @@ class ClientStack:
     (budgets, ...) are made by `interceptors` and `client`, fresh for each call of these.
 
     Attributes:
+        fallback: See `FallbackPolicy`. Default None.
         deadline: See `DeadlinePolicy`.
         throttle: See `ThrottlePolicy`. Default None.
         concurrency: See `BulkheadPolicy` (default: 1,000 calls in flight, none waits) and
@@ -84,6 +87,7 @@ class ClientStack:
         ConfigError: A field is of the wrong kind, or an interceptor would be called in part only.
     """
 
+    fallback: FallbackPolicy | None = None
     deadline: DeadlinePolicy | None = DeadlinePolicy()
     throttle: ThrottlePolicy | None = None
     concurrency: BulkheadPolicy | AdaptiveLimitPolicy | None = BulkheadPolicy()
@@ -210,6 +214,7 @@ class ClientStack:
             )
         retry = Retry(clock=time, rng=chance, emit=emit)
         return [
+            Fallback(name=name, table=table, emit=emit),
             CallScope(name=name, table=table, clock=time, emit=emit, observed=observed, armed=own),
             *[_link(link, per_call=True) for link in self.call],
             Throttle(clock=time, rng=chance, emit=emit),
@@ -306,6 +311,7 @@ class ClientStack:
     def _call_lines(self, settings: Settings) -> list[str]:
         ready = "on" if settings.wait_for_ready else "off"
         shown = {
+            "fallback": _policy(settings.fallback),
             "deadline": _policy(settings.deadline),
             "call interceptors": ", ".join(map(repr, self.call)) or "none",
             "throttle": _policy(settings.throttle),
