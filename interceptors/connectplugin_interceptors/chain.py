@@ -21,8 +21,8 @@ CALL_ORDER: Final = (
     "retry",
     "hedge",
 )
-"""Outermost first. The deadline is above all that waits, the fallback above the deadline, which may be
-what has run out; retry is above all that is per attempt."""
+"""Outermost first. The deadline is above all that waits, and the fallback above the deadline, which
+may be what has run out; retry is above all that is per attempt."""
 
 ATTEMPT_ORDER: Final = (
     "load balancing",

@@ -78,8 +78,9 @@ class Fallback(Link):
             return
         policy, plan, verdict = chosen
         try:
-            async for response in _several(policy, request, failed):
-                yield response
+            async with closing(_several(policy, request, failed)) as instead:
+                async for response in instead:
+                    yield response
         except Exception as second:
             self._used(plan, policy, verdict, succeeded=False)
             _join(second, failed, plan)
