@@ -118,11 +118,11 @@ class TapTransport:
             # follows the last one. (Of gRPC proper that is the trailers, which HTTP bounds.)
             if not kind.startswith(_ENDED_IN_BAND):
                 return response
-            return _replaced(response, _Framed(response.content))
+            return _replaced(response, _Framed(response))
         length = headers.get("content-length")
         if length is not None and length.isdigit() and int(length) <= most:
             return response  # HTTP itself holds the peer to it
-        return _replaced(response, _Bounded(response.content, most))
+        return _replaced(response, _Bounded(response, most))
 
     async def aclose(self) -> None:
         """Close the transport below, if it can be closed."""
@@ -144,12 +144,17 @@ def _replaced(response: Response, content: AsyncIterator[bytes]) -> Response:
 
 
 class _Framed(AsyncIterator[bytes]):
-    """A body of enveloped messages that fails when more follows the one that ends the stream."""
+    """A body of enveloped messages that fails when more follows the one that ends the stream.
 
-    __slots__ = ("_ended", "_inner", "_prefix", "_rest")
+    It holds the response, not only its content: pyqwest cuts the connection of a bidi stream, whose
+    requests still go out, when the response is collected.
+    """
 
-    def __init__(self, inner: AsyncIterator[Any]) -> None:
-        self._inner = inner
+    __slots__ = ("_ended", "_inner", "_prefix", "_response", "_rest")
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self._inner: AsyncIterator[Any] = response.content
         self._prefix = b""
         self._rest = 0  # bytes that are missing from the message under way
         self._ended = False
@@ -182,7 +187,7 @@ class _Framed(AsyncIterator[bytes]):
             self._rest = int.from_bytes(prefix[1:])
 
     async def aclose(self) -> None:
-        await close(self._inner)
+        await close(self._response)
 
 
 _PREFIX: Final = 5  # flags, and the length in four bytes
@@ -192,8 +197,9 @@ _END_FLAGS: Final = 0x02 | 0x80  # Connect's, gRPC-Web's
 class _Bounded(AsyncIterator[bytes]):
     """A body that fails when it grows past a bound; no generator, so `aclose` works unread."""
 
-    def __init__(self, inner: AsyncIterator[Any], most: int) -> None:
-        self._inner = inner
+    def __init__(self, response: Response, most: int) -> None:
+        self._response = response  # held, as above
+        self._inner: AsyncIterator[Any] = response.content
         self._left = most
         self._most = most
 
@@ -208,4 +214,4 @@ class _Bounded(AsyncIterator[bytes]):
         return chunk
 
     async def aclose(self) -> None:
-        await close(self._inner)
+        await close(self._response)
