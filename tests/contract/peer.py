@@ -201,6 +201,9 @@ def seeded(seed: int) -> Random:
     return Random(seed)  # noqa: S311  # jitter
 
 
+_PLAN = "x-plan"
+
+
 class Peer:
     """The server, its transport, and all that went by.
 
@@ -217,7 +220,7 @@ class Peer:
         self.sent_names: list[list[str]] = []
         self.sent_at: list[float] = []
         self.calls: list[Handled] = []
-        self._handlers: list[Behave] = []
+        self._plans: dict[str, Behave] = {}
         self.app = KVServiceASGIApplication(_Service(self), interceptors=interceptors)
         self.transport = _ScriptedTransport(self, InProcessTransport(self.app))
 
@@ -246,13 +249,16 @@ class Peer:
         """`grpc-previous-rpc-attempts` of each request."""
         return [headers.get("grpc-previous-rpc-attempts") for headers in self.sent]
 
-    def plan(self, behave: Behave) -> None:
-        """What the handler that is entered next will do."""
-        self._handlers.append(behave)
+    def plan(self, behave: Behave, request: Request) -> None:
+        """What the handler of this request will do."""
+        name = str(len(self._plans))
+        self._plans[name] = behave
+        # Told by a header: a request that is cancelled may never come to its handler.
+        request.headers[_PLAN] = name
 
     async def handle(self, method: str, keys: AsyncIterator[str], ctx: Ctx) -> AsyncIterator[bytes]:
         """Run one call as planned, and take down how it ended."""
-        behave = self._handlers.pop(0)
+        behave = self._plans[ctx.request_headers[_PLAN]]
         timeout = ctx.timeout_ms
         seen = Handled(
             method,
@@ -291,11 +297,11 @@ class _ScriptedTransport:
         step = self._peer.step()
         if isinstance(step, Wire):
             return await step.behave(request, self._then)
-        self._peer.plan(step.behave)
+        self._peer.plan(step.behave, request)
         return await self._inner.execute(request)
 
     async def _then(self, request: Request) -> Response:
-        self._peer.plan(_answer)
+        self._peer.plan(_answer, request)
         return await self._inner.execute(request)
 
 

@@ -16,7 +16,7 @@ from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 
 from connectplugin.testing import RecordingListener, VirtualTime
-from connectplugin_interceptors import ClientStack, RetryBudgetPolicy, RetryPolicy
+from connectplugin_interceptors import BulkheadPolicy, ClientStack, RetryBudgetPolicy, RetryPolicy
 from connectplugin_interceptors.events import AttemptEnded, CallEnded
 from connectplugin_interceptors.outcome import Outcome
 from connectplugin_interceptors.retry.interceptor import Retry
@@ -479,3 +479,31 @@ async def test_a_watch_in_a_thousand_tasks_leaves_nothing_behind() -> None:
 async def _first(client: KVServiceClient) -> None:
     async for _ in client.watch(WatchRequest(prefix="a")):
         pass
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_storm_leaves_all_slots_and_the_breaker_as_they_were(
+    virtual_time: VirtualTime, shape: Shape
+) -> None:
+    del virtual_time
+    rng = seeded(13034)
+    peer = Peer(hangs())
+    stack = ClientStack(concurrency=BulkheadPolicy(max_in_flight=5, max_queue=3, max_wait=10.0))
+    client = peer.client(stack)
+    tasks = asyncio.all_tasks()
+    calls: list[asyncio.Task[object]] = []
+    for _ in range(500):
+        call = asyncio.create_task(shape.run(client, endless() if shape.streams_requests else "a"))
+        for _ in range(rng.randint(0, 8)):
+            await asyncio.sleep(0)
+        call.cancel()
+        calls.append(call)
+    await asyncio.wait(calls)
+    await settle()
+    assert asyncio.all_tasks() == tasks
+    # All five slots can be had, at once; a sixth call waits.
+    peer.script = [answers(every=1.0)]
+    again = [asyncio.create_task(shape.run(client)) for _ in range(6)]
+    await asyncio.sleep(0.5)
+    assert len([one for one in peer.calls if one.outcome == "running"]) == 5
+    assert len(await asyncio.gather(*again)) == 6

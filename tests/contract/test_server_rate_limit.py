@@ -65,7 +65,7 @@ class _Over:
 
     async def execute(self, request: Request) -> Response:
         step: Any = self._peer.step()
-        self._peer.plan(step.behave)
+        self._peer.plan(step.behave, request)
         return await self._inner.execute(request)
 
 
