@@ -88,6 +88,19 @@ $(TOXIPROXY): tools/toxiproxy/go.mod tools/toxiproxy/go.sum
 		-o ../../$(TOXIPROXY) github.com/Shopify/toxiproxy/v2/cmd/server
 	@touch $@
 
+# SCENARIO='C1 A4' names what to run; ARGS passes the rest on: ARGS='--minus budget --seeds 7,11'.
+CHAOS := exec $(BIN)/connectplugin-chaos run
+.PHONY: chaos chaos-smoke chaos-full
+
+chaos: $(DEV_READY) $(TOXIPROXY) ## break network and processes on purpose: the core scenarios (10 min)
+	@$(CHAOS) $(if $(SCENARIO),$(SCENARIO),--tier core) $(ARGS)
+
+chaos-smoke: $(DEV_READY) $(TOXIPROXY) ## the same, the most telling ones (2 min)
+	@$(CHAOS) --tier smoke $(ARGS)
+
+chaos-full: $(DEV_READY) $(TOXIPROXY) ## the same, all of them
+	@$(CHAOS) --tier full $(ARGS)
+
 setup: $(DEV_READY) ## the whole environment, to work on the project
 
 lock: ## resolve the two lock files anew from pyproject.toml

@@ -1,16 +1,24 @@
-"""`connectplugin-chaos`: the harness's command line."""
+"""`connectplugin-chaos`: breaks a system of plugins on purpose, and says what held."""
 
 import argparse
 import asyncio
+import json
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from connectplugin_chaos.arms.names import check_arm
+from connectplugin_chaos.engine.session import Session, Step, new_folder, write
+from connectplugin_chaos.report.text import table
+from connectplugin_chaos.scenario.load import load, load_all
+from connectplugin_chaos.scenario.model import Scenario
+from connectplugin_chaos.scenario.nodes import ScenarioError, nearest
 from connectplugin_chaos.toxiproxy.api import ToxiproxyError
-from connectplugin_chaos.toxiproxy.binary import NoToxiproxyError, find
+from connectplugin_chaos.toxiproxy.binary import Binary, NoToxiproxyError, find
 from connectplugin_chaos.toxiproxy.doctor import Diagnosis, examine
 
 PASSED: Final = 0
@@ -18,43 +26,71 @@ FAILED: Final = 1
 NOT_PROVEN: Final = 2
 """Exit code of a run that says nothing: no toxiproxy, a busy machine, a command that is wrong."""
 
+LIMITS: Final = {"smoke": 120.0, "core": 600.0, "full": 2400.0}
+"""Seconds of a tier; a plan that takes longer is refused."""
+
+
+class UsageError(Exception):
+    """The command line asks for what does not exist."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, and do it; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="connectplugin-chaos", description=__doc__, allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser(
-        "doctor", help="check that toxiproxy is there and does what it should (3 s)"
-    )
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     # What was started is ended in order on SIGTERM too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         match given.command:
             case "doctor":
                 return doctor()
+            case "list":
+                return show_scenarios()
+            case "report":
+                return rebuild(Path(given.folder))
+            case "diff":
+                return diff(Path(given.before), Path(given.after))
             case _:
-                parser.error(f"unknown command {given.command!r}")
-    except (NoToxiproxyError, ToxiproxyError) as error:
+                return run(given)
+    except (NoToxiproxyError, ToxiproxyError, ScenarioError, UsageError) as error:
         print(error, file=sys.stderr)
         return NOT_PROVEN
     except KeyboardInterrupt:
-        print("interrupted; everything that was started is stopped", file=sys.stderr)
+        print("\ninterrupted; everything that was started is stopped", file=sys.stderr)
         return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="connectplugin-chaos",
+        description=__doc__,
+        epilog="Exit codes: 0 all held, 1 something did not, 2 nothing is proven.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("doctor", help="check that toxiproxy is there and does what it should")
+    commands.add_parser("list", help="the scenarios, and what each shows")
+    running = commands.add_parser("run", help="run scenarios", allow_abbrev=False)
+    running.add_argument("scenarios", nargs="*", help="ids, or files; by default a whole tier")
+    running.add_argument("--tier", choices=tuple(LIMITS), help="which to run (default: smoke)")
+    running.add_argument("--arms", help="instead of the scenario's, with commas between")
+    running.add_argument(
+        "--minus", action="append", default=[], help="also our stack without this layer"
+    )
+    running.add_argument("--seeds", help="instead of the first of the scenario, with commas")
+    running.add_argument("--short", action="store_true", help="the short phases, where there are")
+    running.add_argument("--tries", type=int, default=2, help="of what is inconclusive (default 2)")
+    running.add_argument("--out", default="runs", help="where the run's folder is made")
+    reporting = commands.add_parser("report", help="write a run's reports anew, from report.json")
+    reporting.add_argument("folder")
+    differing = commands.add_parser("diff", help="what has changed between two runs")
+    differing.add_argument("before")
+    differing.add_argument("after")
+    return parser
 
 
 def doctor() -> int:
     """Examine the toxiproxy that would be used."""
-    with tempfile.TemporaryDirectory(prefix="connectplugin-chaos-") as folder:
-        diagnosis = asyncio.run(examine(find(), Path(folder)))
-    show(diagnosis)
-    return PASSED if diagnosis.good else NOT_PROVEN
-
-
-def show(diagnosis: Diagnosis) -> None:
-    """Print what the doctor has found."""
+    diagnosis = _examine(find())
     print(f"toxiproxy {diagnosis.version} at {diagnosis.path} ({diagnosis.found})")
     if diagnosis.module:
         print(f"module    {diagnosis.module}")
@@ -62,9 +98,186 @@ def show(diagnosis: Diagnosis) -> None:
         print(f"  {'ok  ' if finding.good else 'BAD '} {finding.name:<36} {finding.seen}")
     if diagnosis.good:
         print("ok: the faults do what the scenarios count on")
+        return PASSED
+    count = len(diagnosis.surprises)
+    print(f"not ok: {count} of {len(diagnosis.findings)} probes; nothing will be run with it")
+    return NOT_PROVEN
+
+
+def _examine(binary: Binary) -> Diagnosis:
+    with tempfile.TemporaryDirectory(prefix="connectplugin-chaos-") as folder:
+        return asyncio.run(examine(binary, Path(folder)))
+
+
+def show_scenarios() -> int:
+    """One line for each scenario."""
+    for scenario in load_all().values():
+        print(f"{scenario.id:<5} {scenario.title}")
+        arms = ", ".join(scenario.arms)
+        print(f"      tiers: {', '.join(scenario.tier)}; arms: {arms}; claim: {scenario.claim}")
+    return PASSED
+
+
+def plan(given: argparse.Namespace) -> list[Step]:
+    """What a command line asks for.
+
+    Raises:
+        UsageError: It asks for what does not exist, or takes longer than the tier allows.
+    """
+    tier: str = given.tier or "smoke"
+    known = load_all()
+    chosen: list[Scenario] = []
+    for name in given.scenarios:
+        if name.endswith((".yaml", ".yml")):
+            chosen.append(load(Path(name)))
+        elif name.upper() in known:
+            chosen.append(known[name.upper()])
+        else:
+            raise UsageError(f"there is no scenario {name!r}{nearest(name, known)}")
+    if not given.scenarios:
+        chosen = [scenario for scenario in known.values() if tier in scenario.tier]
+    smoke = not given.scenarios and tier == "smoke"
+    steps: list[Step] = []
+    for scenario in chosen:
+        arms = _arms(given, scenario, smoke=smoke)
+        seeds = (
+            [int(seed) for seed in given.seeds.split(",")] if given.seeds else scenario.seeds[:1]
+        )
+        short = (smoke or given.short) and scenario.short is not None
+        phases = scenario.short if short and scenario.short is not None else scenario.plan
+        steps += [
+            Step(scenario=scenario, arm=arm, seed=seed, plan=phases)
+            for seed in seeds
+            for arm in arms
+        ]
+    total = sum(step.seconds for step in steps)
+    if not given.scenarios and total > LIMITS[tier]:
+        msg = (
+            f"the tier {tier} would take {total:.0f} s, and may take {LIMITS[tier]:.0f}: name"
+            " scenarios, or fewer arms"
+        )
+        raise UsageError(msg)
+    return steps
+
+
+def _arms(given: argparse.Namespace, scenario: Scenario, *, smoke: bool) -> list[str]:
+    if given.arms:
+        arms: list[str] = given.arms.split(",")
+    elif smoke:
+        arms = list(scenario.smoke_arms)
     else:
-        count = len(diagnosis.surprises)
-        print(f"not ok: {count} of {len(diagnosis.findings)} probes; nothing will be run with it")
+        arms = list(scenario.arms)
+    arms += [f"stack-{layer}" for layer in given.minus]
+    for arm in arms:
+        if (problem := check_arm(arm)) is not None:
+            raise UsageError(problem)
+    return arms
+
+
+def run(given: argparse.Namespace) -> int:
+    """Run what is asked for."""
+    steps = plan(given)
+    binary = find()
+    diagnosis = _examine(binary)
+    if not diagnosis.good:
+        for finding in diagnosis.surprises:
+            print(f"  BAD  {finding.name}: {finding.seen}", file=sys.stderr)
+        raise UsageError(f"{binary.path} surprises; see `connectplugin-chaos doctor`")
+    total = sum(step.seconds for step in steps)
+    print(f"{len(steps)} arms, {total:.0f} s, toxiproxy {diagnosis.version}")
+    session = Session(
+        steps=steps,
+        folder=new_folder(Path(given.out)),
+        binary=binary,
+        diagnosis=diagnosis,
+        tries=max(1, given.tries),
+        limit=LIMITS[given.tier or "smoke"] if not given.scenarios else float("inf"),
+        progress=Progress(),
+    )
+    report = session.run()
+    summarize(report)
+    print(f"report: {session.folder / 'report.html'}")
+    return exit_code(report["verdict"])
+
+
+def exit_code(verdict: str) -> int:
+    """Of a run with this verdict."""
+    return {"pass": PASSED, "inconclusive": NOT_PROVEN}.get(verdict, FAILED)
+
+
+def summarize(report: dict[str, Any]) -> None:
+    """Print what came out."""
+    for scenario in report["scenarios"]:
+        print(f"\n{scenario['id']} {scenario['title']} (seed {scenario['seed']})")
+        print(table(scenario))
+        for arm in scenario["arms"]:
+            if arm["reason"]:
+                print(f"  {arm['name']}: {arm['verdict']}: {arm['reason']}")
+            for found in arm["invariants"]:
+                if found["verdict"] != "pass":
+                    told = f"{found['measured']} (bar {found['bar']})"
+                    print(f"  {arm['name']}: {found['check']} {found['verdict']}: {told}")
+    print(f"\n{report['verdict']}")
+
+
+class Progress:
+    """A line on the terminal that is written over; elsewhere nothing."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def __call__(self, now: float, total: float, what: str) -> None:
+        """Draw it."""
+        if not sys.stdout.isatty():
+            return
+        done = int(30 * min(1.0, now / total)) if total else 0
+        left = max(0.0, total - now)
+        bar = "#" * done + "." * (30 - done)
+        print(f"\r[{bar}] {left:4.0f} s left  {what:<24}", end="\r", flush=True)
+
+
+def rebuild(folder: Path) -> int:
+    """Write a run's reports anew."""
+    report = _read(folder)
+    write(folder, report)
+    summarize(report)
+    return exit_code(report["verdict"])
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder if folder.is_file() else folder / "report.json"
+    try:
+        report: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is no report: {error}") from None
+    return report
+
+
+def diff(before: Path, after: Path) -> int:
+    """Print what is different between two runs; exit code 1 if a verdict got worse."""
+    old, new = _by_arm(_read(before)), _by_arm(_read(after))
+    worse = False
+    for key in [*old, *(key for key in new if key not in old)]:
+        if key not in new or key not in old:
+            print(f"{key}: only in {'the first' if key in old else 'the second'}")
+            continue
+        was, now = old[key], new[key]
+        if was["verdict"] != now["verdict"]:
+            print(f"{key}: {was['verdict']} -> {now['verdict']}")
+            worse = worse or exit_code(now["verdict"]) == FAILED
+        for name in ("amplification", "recovery_s", "duplicates", "p99", "goodput"):
+            a, b = (arm["metrics"] and arm["metrics"][name] for arm in (was, now))
+            if a != b:
+                print(f"  {key} {name}: {a} -> {b}")
+    return FAILED if worse else PASSED
+
+
+def _by_arm(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{scenario['id']} {arm['name']} seed {scenario['seed']}": arm
+        for scenario in report["scenarios"]
+        for arm in scenario["arms"]
+    }
 
 
 if __name__ == "__main__":

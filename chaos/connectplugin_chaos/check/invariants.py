@@ -30,7 +30,9 @@ def steady_state(
     p99: float | None = None,
 ) -> Judgement:
     """All is well before anything is broken; otherwise the run says nothing."""
-    operations = history.during([phase])
+    first = min((fault.began for fault in history.faults), default=float("inf"))
+    # A call that was under way when the fault began is no sign of an unsteady state.
+    operations = [o for o in history.during([phase]) if o.due + o.deadline < first]
     share = stats.success(operations)
     tail = stats.percentile(stats.latencies(operations), 0.99)
     good = bool(operations) and share >= success and (p99 is None or tail <= p99)

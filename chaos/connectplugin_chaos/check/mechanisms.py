@@ -153,11 +153,10 @@ def _attempted(kind: str) -> Callable[[History, Ledger], int]:
     return count
 
 
-def _noticed(kind: str, detail: str = "") -> Callable[[History, Ledger], int]:
+def _noticed(kind: str, *details: str) -> Callable[[History, Ledger], int]:
     def count(history: History, ledger: Ledger) -> int:
         return sum(
-            n.kind == kind and (not detail or n.detail == detail)
-            for n in (*history.notices, *ledger.notices)
+            n.kind == kind and n.detail in details for n in (*history.notices, *ledger.notices)
         )
 
     return count
@@ -174,7 +173,8 @@ MECHANISMS: Final[Mapping[str, Callable[[History, Ledger], int]]] = {
     "hedge.started": _attempted("hedge"),
     "breaker.opened": _noticed("circuit", "open"),
     "breaker.closed": _noticed("circuit", "closed"),
-    "breaker.rejected": _noticed("rejected", "circuit_breaker"),
+    # With several endpoints the balancer refuses, when all circuits are open.
+    "breaker.rejected": _noticed("rejected", "circuit_breaker", "load_balancing"),
     "balance.ejected": _noticed("endpoint", "ejected"),
     "deadline.expired": _late,
     "server.expired_dropped": _noticed("refused", "expired"),

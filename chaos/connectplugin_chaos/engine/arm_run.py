@@ -95,8 +95,12 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
         for number, target in enumerate(fleet.targets.values(), 1)
     }
     zero = time.monotonic() + plan.warmup + _SETTLE
-    recorder = Recorder(zero, {proxy.url: name for name, proxy in proxies.items()})
-    urls = [proxy.url for proxy in proxies.values()]
+    places = {name: proxy.url for name, proxy in proxies.items()}
+    if scenario.topology.direct:
+        targets = fleet.targets.values()
+        places = {f"p{n}": f"http://{target.address}" for n, target in enumerate(targets, 1)}
+    recorder = Recorder(zero, {url: name for name, url in places.items()})
+    urls = list(places.values())
     call = await stack.enter_async_context(arm.open(urls, recorder, scenario.workload, job.seed))
     planned = schedule(job.seed, scenario.workload, plan)
     loop = OpenLoop(planned, call, recorder, float(scenario.workload.deadline))
@@ -173,17 +177,19 @@ class Timeline:
 
     async def run(self) -> None:
         """Do what the timeline says."""
-        try:
-            for happening in self._happenings:
-                wait = happening.at + self._shift - self._recorder.now()
-                if wait > 0:
-                    await asyncio.sleep(wait)
+        for happening in self._happenings:
+            wait = happening.at + self._shift - self._recorder.now()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            try:
                 if happening.fault:
                     await self._begin(happening)
                 else:
                     await self._heal(happening.heal)
-        except (ToxiproxyError, ProcessError, OSError, TimeoutError) as error:
-            self.trouble = f"line {happening.line} of the scenario: {type(error).__name__}: {error}"
+            except (ToxiproxyError, ProcessError, OSError, TimeoutError) as error:
+                told = f"{type(error).__name__}: {error}"
+                self.trouble = f"line {happening.line} of the scenario: {told}"
+                return
 
     async def _begin(self, happening: Happening) -> None:
         known: dict[str, Proxy] | dict[str, Target] = self._proxies

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from connectplugin_chaos.engine.fleet import Target
 from connectplugin_chaos.toxiproxy.api import STREAMS, Proxy
-from connectplugin_chaos.toxiproxy.toxics import Bandwidth, LimitData, Slicer, Stream
+from connectplugin_chaos.toxiproxy.toxics import Bandwidth, LimitData, Slicer, Stream, Toxic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,29 +86,37 @@ async def _reset(proxy: Proxy, *, after_execution: bool) -> AsyncGenerator[None]
     await proxy.rebuild()
 
 
+@asynccontextmanager
+async def _rebuilt(proxy: Proxy, toxic: Toxic, stream: str) -> AsyncGenerator[None]:
+    """A toxic that ends with the hard heal.
+
+    To take one off with pieces pending can hang the server; connections are closed by it.
+    """
+    await proxy.add(f"{toxic.type}_{stream}", toxic, _streams(stream)[0])
+    try:
+        yield
+    finally:
+        await proxy.rebuild()
+
+
 def _bandwidth(
     proxy: Proxy, *, rate: int, stream: str = "downstream"
 ) -> AbstractAsyncContextManager[None]:
-    return proxy.toxic(Bandwidth(rate), _streams(stream)[0])
+    return _rebuilt(proxy, Bandwidth(rate), stream)
 
 
 def _slice(
     proxy: Proxy, *, size: int, delay: float = 0.0, stream: str = "downstream"
 ) -> AbstractAsyncContextManager[None]:
     toxic = Slicer(average_size=size, size_variation=size // 2, delay=round(delay * 1e6))
-    return proxy.toxic(toxic, _streams(stream)[0])
+    return _rebuilt(proxy, toxic, stream)
 
 
-@asynccontextmanager
-async def _truncate(
-    proxy: Proxy,
-    *,
-    size: int,
-    stream: str = "downstream",
-) -> AsyncGenerator[None]:
+def _truncate(
+    proxy: Proxy, *, size: int, stream: str = "downstream"
+) -> AbstractAsyncContextManager[None]:
     """Each connection ends after so many bytes; those that are open begin to count now."""
-    async with proxy.toxic(LimitData(size), _streams(stream)[0]):
-        yield
+    return _rebuilt(proxy, LimitData(size), stream)
 
 
 @asynccontextmanager

@@ -52,16 +52,10 @@ def read_history(path: Path) -> History:
         msg = f"{path} holds {len(found['run'])} lines of type 'run'; a history has one"
         raise ValueError(msg)
     head = found["run"][0]
-    operations = [
-        Operation(
-            **{
-                **line,
-                "attempts": tuple(Attempt(**attempt) for attempt in line["attempts"]),
-                "received": tuple(line["received"]),
-            }
-        )
-        for line in found["op"]
-    ]
+    for line in found["op"]:
+        line["attempts"] = tuple(Attempt(**attempt) for attempt in line["attempts"])
+        line["received"] = tuple(line["received"])
+    operations = [Operation(**line) for line in found["op"]]
     return History(
         scenario=head["scenario"],
         arm=head["arm"],

@@ -26,7 +26,7 @@ from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
 
 _KEYS: Final = (
     "id", "title", "why", "claim", "tier", "seeds", "topology", "workload", "timeline",
-    "warmup", "phases", "short", "arms", "expect",
+    "warmup", "phases", "short", "arms", "smoke_arms", "expect",
 )  # fmt: skip
 _REQUIRED: Final = ("id", "title", "claim", "tier", "workload", "phases", "expect")
 
@@ -92,7 +92,8 @@ def parse(text: str, path: str) -> Scenario:
     _check_heals(reader, keys.get("timeline"), timeline)
     expect = _expectations(reader, keys["expect"], tuple(plan.phases))
     arms = get("arms", tuple[str, ...], tuple(expect))
-    for arm in {*arms, *expect}:
+    smoke_arms = get("smoke_arms", tuple[str, ...], ("stack",))
+    for arm in (*arms, *smoke_arms, *expect):
         if (problem := check_arm(arm)) is not None:
             reader.fail(keys.get("arms", keys["expect"]), problem)
     return Scenario(
@@ -108,6 +109,7 @@ def parse(text: str, path: str) -> Scenario:
         plan=plan,
         short=_short(reader, keys["short"], tuple(plan.phases)) if "short" in keys else None,
         arms=arms,
+        smoke_arms=smoke_arms,
         expect=expect,
         path=path,
     )
@@ -147,7 +149,7 @@ def _happening(reader: Reader, node: yaml.Node, topology: Topology) -> Happening
     verb = str(reader.plain(keys["fault"])) if "fault" in keys else ""
     if verb and verb not in VERBS:
         reader.fail(keys["fault"], f"there is no fault {verb!r}{nearest(verb, VERBS)}")
-    own = VERBS[verb].arguments if verb else {}
+    own: Mapping[str, bool] = VERBS[verb].arguments if verb else dict[str, bool]()
     keys = reader.fields(node, [*sorted(known), *own], required=("at",), of="the timeline")
     if ("fault" in keys) == ("heal" in keys):
         reader.fail(node, "a line of the timeline has either 'fault' or 'heal'")

@@ -28,12 +28,15 @@ class Topology:
         service_time: That each takes.
         queue: Calls that may wait for our stack's server before it refuses; by default what
             `ServeConfig` has.
+        direct: Whether clients call the servers themselves. For faults of processes: before a
+            server that is gone, a proxy still takes connections, and then closes them.
     """
 
     servers: int = 1
     workers: int = 10
     service_time: Seconds = Seconds(0.05)
     queue: int | None = None
+    direct: bool = False
 
     @property
     def capacity(self) -> float:
@@ -153,6 +156,7 @@ class Scenario:
         tier: Where it belongs to.
         seeds: To run with.
         arms: That it is run through by default.
+        smoke_arms: And in the smoke tier.
         expect: By arm.
         path: Of the file.
     """
@@ -169,5 +173,6 @@ class Scenario:
     plan: Plan
     short: Plan | None
     arms: tuple[str, ...]
+    smoke_arms: tuple[str, ...]
     expect: Mapping[str, tuple[Expectation, ...]]
     path: str = ""

@@ -142,6 +142,8 @@ class Reader:
             return float(value)
         if kind is int and isinstance(value, int) and not isinstance(value, bool):
             return value
+        if kind is bool and isinstance(value, bool):
+            return value
         if kind is str and isinstance(node, yaml.ScalarNode):
             return str(node.value)
         return self.fail(node, f"{of} is {value!r}; it must be {_WANTED.get(kind, kind)}")
@@ -153,6 +155,7 @@ _WANTED: Final[dict[Any, str]] = {
     Share: "a share, such as 99%",
     float: "a number",
     int: "a whole number",
+    bool: "true or false",
     str: "a text",
 }
 

@@ -13,6 +13,8 @@ from connectplugin_chaos.toxiproxy.binary import Binary
 
 _READY_WITHIN: Final = 5.0
 _WATCH_EVERY: Final = 0.5
+_HANGS: Final = 2
+"""Calls in a row without an answer; on a busy machine one may be late."""
 
 
 class Supervisor:
@@ -114,6 +116,7 @@ class Supervisor:
 
     async def _watch(self) -> None:
         """Kill it when it hangs; note when it has died."""
+        hung = 0
         while True:
             await asyncio.sleep(_WATCH_EVERY)
             process = self._process
@@ -125,12 +128,16 @@ class Supervisor:
             try:
                 await self.api.proxies()
             except ToxiproxyHungError as error:
+                hung += 1
+                if hung < _HANGS:
+                    continue
                 self._note(str(error))
                 await process.kill()
                 return
             except ToxiproxyError as error:
                 self._note(str(error))
                 return
+            hung = 0
 
     def _note(self, trouble: str) -> None:
         if self.trouble is None:

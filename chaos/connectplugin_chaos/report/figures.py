@@ -1,0 +1,92 @@
+"""The figures of an arm, out of history and ledger alone: anybody can compute them again."""
+
+from typing import Any
+
+from connectplugin_chaos.check import stats
+from connectplugin_chaos.check.judgement import Judgement
+from connectplugin_chaos.check.verdicts import ArmVerdict
+from connectplugin_chaos.record.model import History, Ledger
+
+SCHEMA = 1
+"""Of `report.json`; counted up when a field changes its meaning."""
+
+
+def figures(history: History, ledger: Ledger) -> dict[str, Any]:
+    """What `report.json` has under `metrics`."""
+    operations = history.during()
+    took = stats.durations(operations)
+    over = [o.ended - o.called - o.deadline for o in operations if o.ended is not None]
+    seconds = max(history.phases.values(), key=lambda span: span[1])[1]
+    return {
+        "ops": len(operations),
+        "ok": sum(o.good() for o in operations),
+        "goodput": round(sum(o.good(tolerance=0.0) for o in operations) / seconds, 2),
+        "success_by_phase": {
+            name: round(stats.success(history.during([name])), 5) for name in history.phases
+        },
+        "amplification_by_phase": {
+            name: round(stats.amplification(history.during([name])), 4) for name in history.phases
+        },
+        "amplification": round(stats.amplification(operations), 4),
+        "p50": round(stats.percentile(took, 0.5), 5),
+        "p99": round(stats.percentile(took, 0.99), 5),
+        "p999": round(stats.percentile(took, 0.999), 5),
+        "recovery_s": stats.recovery(history, to=0.99),
+        "duplicates": len(stats.duplicates(history, ledger)),
+        "executions": len(ledger.executions),
+        "dead_work": len(stats.dead_work(history, ledger)),
+        "deadline_overrun_max_ms": round(max(over, default=0.0) * 1000, 2),
+        "circuit_opened": sum(n.kind == "circuit" and n.detail == "open" for n in history.notices),
+        "codes": _codes(history),
+    }
+
+
+def _codes(history: History) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for operation in history.during():
+        name = operation.code or operation.error or "never ended"
+        found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))
+
+
+def judgement(found: Judgement, history: History) -> dict[str, Any]:
+    """One judgement, with the attempts of the operations that offend."""
+    by_number = {o.op: o for o in history.operations}
+    return {
+        "check": found.check,
+        "verdict": found.verdict.value,
+        "measured": found.measured,
+        "bar": found.bar,
+        "offending": found.offending,
+        "evidence": [
+            {
+                "op": op,
+                "method": by_number[op].method,
+                "called": round(by_number[op].called, 4),
+                "ended": by_number[op].ended,
+                "code": by_number[op].code or by_number[op].error,
+                "attempts": [
+                    [a.number, a.kind, a.endpoint, round(a.started, 4), a.ended, a.code]
+                    for a in by_number[op].attempts
+                ],
+            }
+            for op in found.evidence
+            if op in by_number
+        ],
+    }
+
+
+def arm(
+    name: str, history: History | None, ledger: Ledger, verdict: ArmVerdict, folder: str
+) -> dict[str, Any]:
+    """One arm of `report.json`."""
+    return {
+        "name": name,
+        "verdict": verdict.verdict.value,
+        "reason": verdict.reason,
+        "folder": folder,
+        "metrics": None if history is None else figures(history, ledger),
+        "invariants": []
+        if history is None
+        else [judgement(found, history) for found in verdict.judgements],
+    }
