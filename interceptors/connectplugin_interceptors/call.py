@@ -22,7 +22,7 @@ from connectplugin_interceptors.wire import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pyqwest import Headers as HTTPHeaders
 
@@ -139,14 +139,18 @@ class Call:
             could add to an attempt's; else None.
         requests: The caller's own stream of requests, where there is one.
         visited: The endpoints that attempts were sent to, or are on their way to.
+        lingering: How many attempts were cancelled and have not ended yet: a hedged call may be
+            over before they are.
     """
 
     __slots__ = (
+        "_at_rest",
         "attempts",
         "clock",
         "deadline",
         "delivery",
         "headers",
+        "lingering",
         "method",
         "name",
         "observed",
@@ -183,6 +187,8 @@ class Call:
         self.requests: RequestReplay[Any] | None = None
         self.headers: tuple[tuple[str, str], ...] | None = None
         self.visited: tuple[Endpoint, ...] = ()
+        self.lingering = 0
+        self._at_rest: Sequence[Callable[[], None]] = ()
 
     @property
     def path(self) -> str:
@@ -209,6 +215,25 @@ class Call:
             return None
         error = self.requests.error
         return error if isinstance(error, Exception) else None
+
+    def when_at_rest(self, callback: "Callable[[], None]") -> None:
+        """Call this when the last attempt has ended, which may be now."""
+        if self.lingering:
+            self._at_rest = (*self._at_rest, callback)
+        else:
+            callback()
+
+    def attempt_lingers(self) -> None:
+        """An attempt was cancelled and is not awaited by the call; pair it with `attempt_left`."""
+        self.lingering += 1
+
+    def attempt_left(self) -> None:
+        """It has ended."""
+        self.lingering -= 1
+        if not self.lingering:
+            callbacks, self._at_rest = self._at_rest, ()
+            for callback in callbacks:
+                callback()
 
     def remaining(self, now: float) -> float | None:
         """Seconds left of the deadline; None if there is none."""

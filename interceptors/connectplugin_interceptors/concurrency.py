@@ -104,7 +104,7 @@ class Concurrency(Link):
             try:
                 return await call_next(request, ctx)
             finally:
-                limiter.release(place)
+                _leave(limiter, place, ctx)
         release = Release.IGNORE
         try:
             if streams:
@@ -140,7 +140,7 @@ class Concurrency(Link):
             if isinstance(limiter, AdaptiveLimit):
                 limiter.finish(place, Release.IGNORE)
             else:
-                limiter.release(place)
+                _leave(limiter, place, ctx)
 
     def _enter(self, limiter: Bulkhead, policy: ConcurrencyPolicy, ctx: CallContext) -> Place:
         try:
@@ -181,6 +181,15 @@ class Concurrency(Link):
 
     def __repr__(self) -> str:
         return f"Concurrency({self._limiters!r})"
+
+
+def _leave(limiter: Bulkhead, place: Place, ctx: CallContext) -> None:
+    """Give the slot back; of a hedged call when the losing attempts too have ended."""
+    call = ctx.call
+    if call.lingering:
+        call.when_at_rest(lambda: limiter.release(place))
+    else:
+        limiter.release(place)
 
 
 def _release(ctx: CallContext, error: Exception) -> Release:

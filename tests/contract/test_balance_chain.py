@@ -27,7 +27,7 @@ from connectplugin_interceptors.shapes import closing
 from kv.v1.kv_connect import KVServiceClient
 from kv.v1.kv_pb import GetRequest
 from tests.contract.fleet import Fleet
-from tests.contract.peer import answers, fails, hangs, refused
+from tests.contract.peer import Step, answers, fails, hangs, refused
 from tests.contract.shape import SHAPES, Shape
 
 pytestmark = pytest.mark.usefixtures("virtual_time")
@@ -294,6 +294,45 @@ async def test_a_broken_endpoint_is_ejected_and_returns(virtual_time: VirtualTim
     assert moves[:2] == [("http://f", "ejected"), ("http://f", "ready")]
     assert not [at for at in asked_at if 10.2 < at < 40.0]
     assert [at for at in asked_at if 40.0 < at < 51.0]
+
+
+def partly(success: int) -> tuple[Step, ...]:
+    """A peer of which so many calls of five succeed, over and over, until it is healed."""
+    return tuple(answers() if turn < success else fails(Code.UNAVAILABLE) for turn in range(5))
+
+
+@pytest.mark.parametrize("policy", ["round_robin", "p2c"])
+async def test_several_dead_hosts_do_not_hide_each_other(
+    policy: str, virtual_time: VirtualTime
+) -> None:
+    # grpc/grpc-java#12537: the more hosts are dead, the fewer are ejected.
+    rates = {"a": 5, "b": 5, "c": 5, "d": 1, "e": 0, "f": 0}
+    fleet = Fleet(*[partly(rate) * 500 for rate in rates.values()])
+    listener = RecordingListener()
+    stack = balanced(
+        load_balancing=BalancePolicy(policy=policy),  # type: ignore[arg-type]  # one of them
+        outlier_ejection=OutlierEjectionPolicy(max_ejected=0.5),
+    )
+    later: list[str] = []
+    async with fleet.client(stack, listeners=[listener]) as client:
+        while virtual_time.now() < 39.9:  # 600 calls an interval, 100 for each
+            with suppress(ConnectError):
+                await client.get(GetRequest(key="a"))
+            if virtual_time.now() > 10.1:
+                later.append(fleet.urls[-1][7])
+            await virtual_time.sleep(10.0 / 600)
+        ejected = [e.endpoint for e in listener.of(EndpointChanged) if e.after == "ejected"]
+        assert later.count("e") + later.count("f") <= 0.02 * len(later)
+        if policy == "round_robin":
+            assert sorted(ejected[:2]) == ["http://e", "http://f"]
+        assert not {"http://a", "http://b", "http://c"} & set(ejected)
+        for peer in fleet.peers.values():
+            peer.script = (answers(),)
+        while virtual_time.now() < 120.0:
+            await client.get(GetRequest(key="a"))
+            await virtual_time.sleep(0.2)
+        counts = Counter(fleet.asked[-200:])
+        assert min(counts[name] for name in rates) >= 10
 
 
 async def test_no_header_steers_a_request() -> None:

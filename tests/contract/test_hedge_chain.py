@@ -11,12 +11,14 @@ from connectrpc.errors import ConnectError
 from connectplugin.testing import RecordingListener, VirtualTime
 from connectplugin_interceptors import (
     BalancePolicy,
+    BulkheadPolicy,
     ClientStack,
     ConfigError,
     DeadlineExceededError,
     DeadlinePolicy,
     Delivery,
     HedgePolicy,
+    OverloadedError,
     RetryBudgetPolicy,
     RetryPolicy,
     delivery,
@@ -323,6 +325,20 @@ async def test_a_loser_that_is_deaf_to_cancellation_does_not_hold_the_winner_bac
     assert virtual_time.now() - before <= 1.01  # the stated grace
     await virtual_time.sleep(10.0)
     assert hedge_of(client).losers == 0
+
+
+async def test_the_slot_of_a_call_counts_until_its_last_attempt_has_ended(
+    virtual_time: VirtualTime,
+) -> None:
+    fleet = Fleet((answers(every=10.0), answers()), (answers(),))
+    stack = hedged(attempt=[Deaf()], concurrency=BulkheadPolicy(max_in_flight=1))
+    async with fleet.client(stack) as client:
+        await client.get(GetRequest(key="a"))
+        with pytest.raises(OverloadedError):
+            await client.get(GetRequest(key="a"))
+        await virtual_time.sleep(6.0)
+        await client.get(GetRequest(key="a"))
+        await virtual_time.sleep(6.0)
 
 
 async def test_a_call_whose_attempts_are_all_deaf_ends_at_its_deadline(

@@ -56,6 +56,7 @@ class Endpoint:
         connecting: Whether it waits for its handshake.
         draining: Whether it has left the set.
         healthy: What a health check says.
+        failing: Whether its last call has failed.
         ejected_until: When its ejection ends; None if it is not ejected.
         ejections: How often it was ejected, less the intervals that it was good since.
         pending: Attempts that have been sent there and are not over.
@@ -76,6 +77,7 @@ class Endpoint:
         "ejected_until",
         "ejections",
         "failed",
+        "failing",
         "healthy",
         "key",
         "pending",
@@ -93,6 +95,7 @@ class Endpoint:
         self.connecting = connecting
         self.draining = False
         self.healthy = True
+        self.failing = False
         self.ejected_until: float | None = None
         self.ejections = 0
         self.pending = 0

@@ -25,6 +25,9 @@ Draw: TypeAlias = Callable[[], float]
 _FEW: Final = 32
 """So many endpoints are looked at one by one when the two that were drawn will not do."""
 
+_MORE_DRAWS: Final = 6
+"""So many more are drawn when both that were drawn are failing."""
+
 _DRAWS: Final = 16
 """Of more endpoints so many are drawn before all are looked at: nearly all of them are out then."""
 
@@ -78,6 +81,8 @@ def two_choices(  # noqa: PLR0917  # names cost time, and this is asked for each
     one, two = usable[at], usable[other]
     decay, initial = policy.decay, policy.initial_rtt
     best = one if one.load(now, decay, initial) <= two.load(now, decay, initial) else two
+    if best.failing:
+        best = _better(best, usable, policy, now, draw)
     if best not in tried and (blocked is None or not blocked(best)):
         return best
     fit = _some_fits(usable, draw, tried, blocked)
@@ -86,6 +91,22 @@ def two_choices(  # noqa: PLR0917  # names cost time, and this is asked for each
         other = int(draw() * (len(fit) - 1))
         fit = [fit[at], fit[other if other < at else other + 1]]
     return min(fit, key=lambda endpoint: endpoint.load(now, decay, initial), default=None)
+
+
+def _better(
+    best: Endpoint, usable: tuple[Endpoint, ...], policy: BalancePolicy, now: float, draw: Draw
+) -> Endpoint:
+    """Both that were drawn fail: draw on. With half of them dead that is a quarter of all picks."""
+    decay, initial = policy.decay, policy.initial_rtt
+    least = best.load(now, decay, initial)
+    for _ in range(_MORE_DRAWS):
+        other = usable[int(draw() * len(usable))]
+        load = other.load(now, decay, initial)
+        if load < least:
+            best, least = other, load
+            if not best.failing:
+                break
+    return best
 
 
 def _some_fits(

@@ -289,6 +289,7 @@ class EndpointPool:
     def _answered(
         self, endpoint: Endpoint, policy: BalancePolicy, started: float, now: float
     ) -> None:
+        endpoint.failing = False
         if started >= endpoint.trial_since:
             endpoint.trial_since = inf
             endpoint.begin_anew(now - started, now)
@@ -330,6 +331,7 @@ class EndpointPool:
             took = now - started
             wait = using.penalty if hint is None else min(hint, LONGEST_HINT)
             endpoint.observe(max(took, wait), now, using.decay)
+            endpoint.failing = True
             if outcome is _FAILURE:
                 endpoint.failed += 1
             if started >= endpoint.trial_since:

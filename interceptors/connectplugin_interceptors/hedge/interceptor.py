@@ -7,6 +7,7 @@ A loser is cancelled and awaited, but not by the caller: whatever it still does 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from connectrpc.code import Code
@@ -14,7 +15,14 @@ from connectrpc.errors import ConnectError
 
 from connectplugin_interceptors._budget import RetryBudget
 from connectplugin_interceptors.admission import verdict_of
-from connectplugin_interceptors.call import Attempt, AttemptKind, CallContext, Ctx, context_of
+from connectplugin_interceptors.call import (
+    Attempt,
+    AttemptKind,
+    Call,
+    CallContext,
+    Ctx,
+    context_of,
+)
 from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.errors import Delivery, note_retry_after
 from connectplugin_interceptors.events import Emit, HedgeStarted, HedgeSuppressed, RetryStopped
@@ -367,17 +375,21 @@ class Hedge(Link):
         for flight in flights:
             flight.task.cancel()
             self._losers.add(flight.task)
-            flight.task.add_done_callback(self._gone)
+            race.call.attempt_lingers()
+            flight.task.add_done_callback(partial(self._left, race.call))
+
+    def _left(self, call: Call, task: asyncio.Task[Any]) -> None:
+        self._gone(task)
+        call.attempt_left()
 
     def _gone(self, task: asyncio.Task[Any]) -> None:
         self._losers.discard(task)
         if task.cancelled() or task.exception() is not None:  # retrieved: nobody wants it
             return
         result = task.result()
-        if isinstance(result, _Begun) and not result.ended:
-            # It won too, a moment too late: its stream is open.
-            responses: Any = result.responses  # pyright: ignore[reportUnknownMemberType]
-            closing = asyncio.get_running_loop().create_task(_closed(responses))
+        if isinstance(result, _Begun):
+            # It won too, a moment too late: its stream may be open.
+            closing = asyncio.get_running_loop().create_task(_close_begun(result))
             self._losers.add(closing)
             closing.add_done_callback(self._gone)
 
@@ -397,5 +409,5 @@ async def close_chain(chain: Iterable[object]) -> None:
             await link.aclose()
 
 
-async def _closed(responses: AsyncIterator[Any]) -> None:
-    await close(responses)
+async def _close_begun(begun: Any) -> None:
+    await close(begun.responses)
