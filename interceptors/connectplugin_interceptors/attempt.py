@@ -50,19 +50,18 @@ class AttemptScope:
     def _begin(self, ctx: CallContext) -> float:
         call = ctx.call
         now = call.clock.now()
-        if call.deadline is not None and call.deadline - now < SMALLEST_TIMEOUT:
+        deadline = call.deadline
+        if deadline is not None and deadline - now < SMALLEST_TIMEOUT:
             raise DeadlineExceededError(
                 f"it was over before attempt {ctx.attempt.number} was sent",
                 delivery=Delivery.NOT_SENT,
             )
         if self._armed and call.headers is None:
             call.headers = tuple(ctx.request_headers.allitems())
-        policy = call.settings.deadline
-        if call.streams_responses:
-            ctx.deadline = call.deadline
-        else:
-            ctx.deadline = attempt_deadline(policy, now=now, call=call.deadline)
-        ctx.write_timing(ctx.deadline, now)
+        if not call.plan.streams_responses:
+            deadline = attempt_deadline(now, call.settings.deadline, deadline)
+        ctx.deadline = deadline
+        ctx.write_timing(deadline, now)
         call.tried = True
         return now
 

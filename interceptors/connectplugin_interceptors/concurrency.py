@@ -62,7 +62,7 @@ class Concurrency(Link):
         policy = own.call.settings.concurrency
         if policy is None:
             return call_next(request, own)
-        return self._single(policy, call_next, request, own, streams=False)
+        return self._single(policy, call_next, request, own, False)
 
     def intercept_client_stream(
         self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /
@@ -72,7 +72,7 @@ class Concurrency(Link):
         policy = own.call.settings.concurrency
         if policy is None:
             return call_next(request, own)
-        return self._single(policy, call_next, request, own, streams=True)
+        return self._single(policy, call_next, request, own, True)
 
     def intercept_server_stream(
         self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
@@ -92,7 +92,6 @@ class Concurrency(Link):
         call_next: Unary[Q, R],
         request: Q,
         ctx: CallContext,
-        *,
         streams: bool,
     ) -> R:
         limiter = self.limiter(policy)

@@ -143,10 +143,11 @@ _MARK = "_connectplugin_options"
 
 def mark(ctx: Ctx, options: CallOptions) -> None:
     """Write options onto a call's fresh context."""
-    ctx.__dict__[_MARK] = options
+    setattr(ctx, _MARK, options)
 
 
 def marked(ctx: Ctx) -> CallOptions | None:
     """The options on a context."""
-    options: CallOptions | None = ctx.__dict__.get(_MARK)
+    # Not by `__dict__`, which would have to be made first.
+    options: CallOptions | None = getattr(ctx, _MARK, None)
     return options

@@ -30,6 +30,7 @@ class Plan:
     Attributes:
         settings: The policies in force.
         path: `package.Service/Method`.
+        limit: Seconds that a call may take by the deadline policy; None for any time.
         idempotent: Whether a call may be executed twice, by its .proto option or an override.
         streams_responses: Whether there may be any number of responses.
         hedge: The policy to hedge by; None if a call of this method is not hedged.
@@ -39,6 +40,7 @@ class Plan:
     __slots__ = (
         "hedge",
         "idempotent",
+        "limit",
         "path",
         "retry_policy",
         "settings",
@@ -52,6 +54,10 @@ class Plan:
         self.streams_responses = stream is StreamType.SERVER_STREAM or (
             stream is StreamType.BIDI_STREAM
         )
+        deadline = settings.deadline
+        self.limit = None
+        if deadline is not None:
+            self.limit = deadline.stream_total if self.streams_responses else deadline.total
         policy = settings.retry_policy
         if policy is not None and policy.idempotent is not None:
             self.idempotent = policy.idempotent

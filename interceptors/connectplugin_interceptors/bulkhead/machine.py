@@ -27,6 +27,12 @@ class At(enum.Enum):
     GONE = "gone"
 
 
+# Looking a member of an enum up takes longer than all else here (3.11).
+_WAITING: Final = At.WAITING
+_INSIDE: Final = At.INSIDE
+_GONE: Final = At.GONE
+
+
 @dataclass(eq=False, slots=True)
 class Place:
     """One call's place; `at` is changed by the machine only.
@@ -42,7 +48,7 @@ class Place:
     @property
     def inside(self) -> bool:
         """Whether it holds a slot."""
-        return self.at is At.INSIDE
+        return self.at is _INSIDE
 
 
 @dataclass(slots=True)
@@ -80,10 +86,10 @@ class BulkheadMachine:
             self.inside += 1
             if self.inside >= self.slots:
                 self._full_since = now
-            return Place(At.INSIDE, now)
+            return Place(_INSIDE, now)
         if len(self._waiting) >= self.queue:
             return None
-        place = Place(At.WAITING)
+        place = Place(_WAITING)
         self._waiting.append(place)
         return place
 
@@ -97,10 +103,10 @@ class BulkheadMachine:
 
     def leave(self, place: Place, now: float) -> Place | None:
         """Give a place up; returns the waiter that is inside now because of it."""
-        was, place.at = place.at, At.GONE
-        if was is At.WAITING:
+        was, place.at = place.at, _GONE
+        if was is _WAITING:
             self._waiting.remove(place)
-        if was is not At.INSIDE:
+        if was is not _INSIDE:
             return None
         if self.inside >= self.slots:
             self._measure(now)
@@ -124,12 +130,12 @@ class BulkheadMachine:
         sent = list(self._waiting)
         self._waiting.clear()
         for place in sent:
-            place.at = At.GONE
+            place.at = _GONE
         return sent
 
     def _next(self, now: float) -> Place:
         following = self._waiting.popleft()
-        following.at = At.INSIDE
+        following.at = _INSIDE
         following.since = now
         return following
 

@@ -24,13 +24,16 @@ from connectplugin_interceptors.errors import (
     note_delivery,
 )
 from connectplugin_interceptors.events import CallEnded, Emit
-from connectplugin_interceptors.inbound import inherited_deadline
+from connectplugin_interceptors.inbound import inbound, inherited_deadline
 from connectplugin_interceptors.options import marked
 from connectplugin_interceptors.outcome import Outcome, Verdict, classify, noted_verdict
 from connectplugin_interceptors.policies import PolicyTable
 from connectplugin_interceptors.shapes import Stream, Unary, closing
 
 _GRACE: Final = 2 * TIMER_GRACE
+
+# Looking a member of an enum up takes longer than a link of the chain (3.11).
+_INITIAL: Final = AttemptKind.INITIAL
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -70,28 +73,17 @@ class CallScope:
         if options is not None:
             timeout = options.timeout
             plan = self._table.changed(method, plan, options)
-        call = Call(
-            name=self._name,
-            method=method,
-            plan=plan,
-            clock=self._clock,
-            started=now,
-            deadline=None,
-            observed=self._observed,
-        )
         caller_ms = ctx.timeout_ms
-        call.deadline = call_deadline(
-            plan.settings.deadline,
-            now=now,
-            timeout=timeout,
-            caller=None if caller_ms is None else now + caller_ms / 1000.0,
-            inherited=inherited_deadline(self._clock),
-            streams_responses=plan.streams_responses,
+        deadline = call_deadline(
+            now,
+            plan.limit,
+            timeout,
+            None if caller_ms is None else now + caller_ms / 1000.0,
+            None if inbound.get() is None else inherited_deadline(self._clock),
         )
+        call = Call(self._name, method, plan, self._clock, now, deadline, self._observed)
         # The first attempt uses the caller's own header set, which connectrpc made for this call.
-        return CallContext(
-            ctx, ctx.request_headers, call, Attempt(1, AttemptKind.INITIAL), call.deadline
-        )
+        return CallContext(ctx, ctx.request_headers, call, Attempt(1, _INITIAL), deadline)
 
     def _failed(self, call: Call, error: Exception) -> Exception:
         """The error that the caller sees."""

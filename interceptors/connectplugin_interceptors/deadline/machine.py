@@ -7,45 +7,35 @@ attempt begins, and whoever arms a timer with it decides what late means.
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
 
 
-def call_deadline(  # the sources of a deadline, each by name
-    policy: DeadlinePolicy | None,
-    *,
+def call_deadline(
     now: float,
+    limit: float | None,
     timeout: float | None,
     caller: float | None,
     inherited: float | None,
-    streams_responses: bool,
 ) -> float | None:
     """The deadline of a call that begins now; None if nothing limits it.
 
     Args:
-        policy: The limits in force.
         now: Seconds of the clock that all deadlines are told in.
+        limit: Seconds that the policy gives to such a call.
         timeout: Seconds that the caller gave by an option.
         caller: The deadline that the caller gave with the call itself.
         inherited: The deadline of the inbound call whose handler makes this one.
-        streams_responses: Whether the call may have any number of responses.
     """
     deadline = caller
-    if timeout is not None:
-        deadline = _earlier(deadline, now + timeout)
-    if inherited is not None:
-        deadline = _earlier(deadline, inherited)
-    if policy is not None:
-        limit = policy.stream_total if streams_responses else policy.total
-        if limit is not None:
-            deadline = _earlier(deadline, now + limit)
+    if inherited is not None and (deadline is None or inherited < deadline):
+        deadline = inherited
+    if timeout is not None and (limit is None or timeout < limit):
+        limit = timeout
+    if limit is not None and (deadline is None or now + limit < deadline):
+        deadline = now + limit
     return deadline
 
 
-def attempt_deadline(
-    policy: DeadlinePolicy | None, *, now: float, call: float | None
-) -> float | None:
+def attempt_deadline(now: float, policy: DeadlinePolicy | None, call: float | None) -> float | None:
     """The deadline of an attempt that begins now, within its call's."""
     if policy is None or policy.attempt is None:
         return call
-    return _earlier(call, now + policy.attempt)
-
-
-def _earlier(a: float | None, b: float) -> float:
-    return b if a is None or b < a else a
+    deadline = now + policy.attempt
+    return deadline if call is None or deadline < call else call
