@@ -82,7 +82,14 @@ class AttemptScope:
         duration = call.clock.now() - started
         self._emit(
             AttemptEnded(
-                call.name, call.path, attempt.number, attempt.kind, duration, outcome, cause
+                call.name,
+                call.path,
+                attempt.number,
+                attempt.kind,
+                duration,
+                outcome,
+                cause,
+                "" if attempt.endpoint is None else attempt.endpoint.key,
             )
         )
 

@@ -25,13 +25,17 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded(Event):
-    """One attempt is over; `duration` in seconds, `cause` is None if it succeeded."""
+    """One attempt is over; `duration` in seconds, `cause` is None if it succeeded.
+
+    `endpoint` is the one that the balancer had picked; empty where there is no balancer.
+    """
 
     number: int
     kind: AttemptKind
     duration: float
     outcome: Outcome
     cause: Cause | None
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
