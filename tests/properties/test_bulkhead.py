@@ -59,6 +59,25 @@ class Model(RuleBasedStateMachine):
         assert all(place.inside and place.since == self.now for place in granted)
         self.inside += granted
 
+    @rule()
+    def somebody_comes_who_needs_no_place(self) -> None:
+        room = len(self.inside) < self.machine.slots - 1 and not self.machine.closed
+        assert self.machine.take() == room
+        if room:
+            self.inside.append(Place(At.INSIDE))
+
+    @rule(data=st.data())
+    def somebody_leaves_who_may_have_no_place(self, data: st.DataObject) -> None:
+        if not self.inside:
+            return
+        place = data.draw(st.sampled_from(self.inside))
+        full = len(self.inside) >= self.machine.slots
+        assert self.machine.give() != full
+        self.inside.remove(place)
+        if full:
+            following = self.machine.leave(Place(At.INSIDE), self.now)
+            self.handed_over([] if following is None else [following])
+
     @rule(data=st.data())
     def somebody_leaves_again(self, data: st.DataObject) -> None:
         if self.gone:

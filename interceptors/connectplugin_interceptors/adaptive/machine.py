@@ -72,6 +72,10 @@ class Release(enum.Enum):
     """It ran into its deadline."""
 
 
+_IGNORE: Final = Release.IGNORE
+_DROPPED: Final = Release.DROPPED
+
+
 class Reason(enum.Enum):
     """Why the limit is what it is since the last window."""
 
@@ -163,13 +167,13 @@ class AdaptiveLimitMachine:
         Returns:
             Whether the limit is another one because of it.
         """
-        if release is Release.IGNORE:
+        if release is _IGNORE:
             return False
         start = self._start
         if now - duration < start:
             return False
         self._seen += 1
-        if release is Release.DROPPED:
+        if release is _DROPPED:
             self._dropped += 1
         else:
             self._successes += 1

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable
 
-from connectplugin_interceptors.bulkhead.machine import BulkheadMachine, Place
+from connectplugin_interceptors.bulkhead.machine import At, BulkheadMachine, Place
 from connectplugin_interceptors.clock import Clock, SystemClock
 
 
@@ -53,6 +53,15 @@ class Bulkhead:
         if place is None:
             raise Full("closed" if self._machine.closed else "queue_full")
         return place
+
+    def take(self) -> bool:
+        """A slot without a place, for the many calls that find room; give it back with `give`."""
+        return self._machine.take()
+
+    def give(self) -> None:
+        """Give back what `take` has taken, once."""
+        if not self._machine.give():
+            self.release(Place(At.INSIDE))
 
     async def acquire(self, patience: float | None, remaining: float | None = None) -> Place:
         """Enter, and wait for a slot if need be.

@@ -93,6 +93,26 @@ class BulkheadMachine:
         self._waiting.append(place)
         return place
 
+    def take(self) -> bool:
+        """Take a slot without a place, if it is not the last one: then there is nothing to decide.
+
+        Most calls find room, and those need neither a place nor the time. Pair it with `give`.
+        """
+        if self.inside >= self.slots - 1 or self.closed:
+            return False
+        self.inside += 1
+        return True
+
+    def give(self) -> bool:
+        """Give a slot without a place back, if nobody could be waiting for it.
+
+        If not, it is to be given back as `leave(Place(At.INSIDE), now)`.
+        """
+        if self.inside >= self.slots:
+            return False
+        self.inside -= 1
+        return True
+
     def expected_wait(self) -> float | None:
         """Seconds that who waits last will wait, going by how fast slots came free lately.
 
