@@ -36,7 +36,7 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, and do it; the exit code."""
-    given = _parser().parse_args(arguments)
+    given = command_line().parse_args(arguments)
     # What was started is ended in order on SIGTERM too.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -59,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """What it understands."""
     parser = argparse.ArgumentParser(
         prog="connectplugin-chaos",
         description=__doc__,
@@ -139,7 +140,7 @@ def plan(given: argparse.Namespace) -> list[Step]:
     smoke = not given.scenarios and tier == "smoke"
     steps: list[Step] = []
     for scenario in chosen:
-        arms = _arms(given, scenario, smoke=smoke)
+        arms = _arms(given, scenario, tier="" if given.scenarios else tier)
         seeds = (
             [int(seed) for seed in given.seeds.split(",")] if given.seeds else scenario.seeds[:1]
         )
@@ -160,13 +161,11 @@ def plan(given: argparse.Namespace) -> list[Step]:
     return steps
 
 
-def _arms(given: argparse.Namespace, scenario: Scenario, *, smoke: bool) -> list[str]:
+def _arms(given: argparse.Namespace, scenario: Scenario, *, tier: str) -> list[str]:
     if given.arms:
         arms: list[str] = given.arms.split(",")
-    elif smoke:
-        arms = list(scenario.smoke_arms)
     else:
-        arms = list(scenario.arms)
+        arms = list(scenario.tier_arms.get(tier, scenario.arms))
     arms += [f"stack-{layer}" for layer in given.minus]
     for arm in arms:
         if (problem := check_arm(arm)) is not None:

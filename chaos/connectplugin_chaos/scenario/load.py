@@ -26,7 +26,7 @@ from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
 
 _KEYS: Final = (
     "id", "title", "why", "claim", "tier", "seeds", "topology", "workload", "timeline",
-    "warmup", "phases", "short", "arms", "smoke_arms", "expect",
+    "warmup", "phases", "short", "arms", "tier_arms", "expect",
 )  # fmt: skip
 _REQUIRED: Final = ("id", "title", "claim", "tier", "workload", "phases", "expect")
 
@@ -92,8 +92,12 @@ def parse(text: str, path: str) -> Scenario:
     _check_heals(reader, keys.get("timeline"), timeline)
     expect = _expectations(reader, keys["expect"], tuple(plan.phases))
     arms = get("arms", tuple[str, ...], tuple(expect))
-    smoke_arms = get("smoke_arms", tuple[str, ...], ("stack",))
-    for arm in (*arms, *smoke_arms, *expect):
+    tier_arms = {"smoke": ("stack",)} | get("tier_arms", Mapping[str, tuple[str, ...]], {})
+    for name in tier_arms:
+        if name not in typing.get_args(Tier):
+            known = nearest(name, typing.get_args(Tier))
+            reader.fail(keys["tier_arms"], f"tier_arms has no tier {name!r}{known}")
+    for arm in {*arms, *expect}.union(*tier_arms.values()):
         if (problem := check_arm(arm)) is not None:
             reader.fail(keys.get("arms", keys["expect"]), problem)
     return Scenario(
@@ -109,7 +113,7 @@ def parse(text: str, path: str) -> Scenario:
         plan=plan,
         short=_short(reader, keys["short"], tuple(plan.phases)) if "short" in keys else None,
         arms=arms,
-        smoke_arms=smoke_arms,
+        tier_arms=tier_arms,
         expect=expect,
         path=path,
     )

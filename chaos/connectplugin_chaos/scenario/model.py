@@ -156,7 +156,7 @@ class Scenario:
         tier: Where it belongs to.
         seeds: To run with.
         arms: That it is run through by default.
-        smoke_arms: And in the smoke tier.
+        tier_arms: Instead of these, in a tier; in the smoke tier by default our stack only.
         expect: By arm.
         path: Of the file.
     """
@@ -173,6 +173,6 @@ class Scenario:
     plan: Plan
     short: Plan | None
     arms: tuple[str, ...]
-    smoke_arms: tuple[str, ...]
+    tier_arms: Mapping[str, tuple[str, ...]]
     expect: Mapping[str, tuple[Expectation, ...]]
     path: str = ""
