@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from pyqwest import Request, Response, Transport
 
 from connectplugin_interceptors.balance.endpoint import Endpoint
-from connectplugin_interceptors.balance.pool import EndpointPool, Nobody
+from connectplugin_interceptors.balance.machine import Nobody
+from connectplugin_interceptors.balance.pool import EndpointPool
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.outcome import Outcome
 from connectplugin_interceptors.shapes import close

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 
 from connectplugin_interceptors import BalancePolicy, EndpointPool, OutlierEjectionPolicy
 from connectplugin_interceptors.balance.endpoint import Endpoint, EndpointState
-from connectplugin_interceptors.balance.pool import Nobody
+from connectplugin_interceptors.balance.machine import Nobody
 from connectplugin_interceptors.outcome import Outcome
 
 URLS = [f"http://host-{number}" for number in range(8)]

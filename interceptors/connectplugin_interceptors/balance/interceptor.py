@@ -5,7 +5,7 @@ before the pick, so an open one costs no attempt.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from connectplugin_interceptors.balance.endpoint import Endpoint
 from connectplugin_interceptors.balance.machine import Blocked
@@ -28,6 +28,13 @@ R = TypeVar("R")
 Peek: TypeAlias = Callable[..., float]
 """What `Breakers.peek` is: of a policy, an endpoint's key, a method and the time, the seconds until
 a call is admitted; 0 if it is now."""
+
+
+# Members of an enumeration are looked up slowly, and these are asked for with each attempt.
+_NEUTRAL: Final = Outcome.NEUTRAL
+_SUCCESS: Final = Outcome.SUCCESS
+_INITIAL: Final = AttemptKind.INITIAL
+_READY: Final = AttemptKind.READY
 
 
 class Balance(Link):
@@ -106,16 +113,19 @@ class Balance(Link):
     ) -> R:
         started = self._clock.now()
         endpoint = self._pick(own, message, started)
-        outcome = Outcome.NEUTRAL  # stands unless the attempt itself ends
+        outcome = _NEUTRAL  # stands unless the attempt itself ends
         try:
             response = await call_next(request, own)
-            outcome = Outcome.SUCCESS
+            outcome = _SUCCESS
         except Exception:
             outcome = self._failed(own)
             raise
         finally:
-            now = self._clock.now()
-            self._settle(own, endpoint, outcome, started=started, now=now)
+            if outcome is _SUCCESS and self._emit is None:
+                policy = own.call.settings.load_balancing
+                self.pool.succeeded(endpoint, policy, started, self._clock.now())
+            else:
+                self._settle(own, endpoint, outcome, started=started)
         return response
 
     async def _stream(
@@ -123,7 +133,7 @@ class Balance(Link):
     ) -> AsyncIterator[R]:
         started = self._clock.now()
         endpoint = self._pick(own, message, started)
-        outcome = Outcome.NEUTRAL
+        outcome = _NEUTRAL
         responded = False
         try:
             async with closing(call_next(request, own)) as responses:
@@ -133,27 +143,25 @@ class Balance(Link):
                         responded = True
                         self._responded(own, endpoint, started)
                     yield response
-            outcome = Outcome.SUCCESS
+            outcome = _SUCCESS
         except Exception:
             outcome = self._failed(own)
             raise
         finally:
-            now = self._clock.now()
-            self._settle(own, endpoint, outcome, started=started, now=now, responded=responded)
+            self._settle(own, endpoint, outcome, started=started, responded=responded)
 
     def _pick(self, own: CallContext, message: object, now: float) -> Endpoint:
-        call, attempt, pool = own.call, own.attempt, self.pool
+        call, attempt = own.call, own.attempt
         policy = call.settings.load_balancing
-        blocked = self._blocked(own, now)
         key = "" if policy is None or policy.key is None else str(policy.key(message, own))
-        found = pool.pick(
+        found = self.pool.pick(
             policy,
             now,
             self._draw,
             tried=call.visited,
-            blocked=blocked,
+            blocked=self._blocked(own, now),
             key=key,
-            probe=attempt.kind is AttemptKind.INITIAL,
+            probe=attempt.kind is _INITIAL,
             ejection=self._ejection,
         )
         if self._emit is not None:
@@ -170,7 +178,7 @@ class Balance(Link):
         if peek is None or policy is None:
             return None
         path = own.call.path
-        ready = own.attempt.kind is AttemptKind.READY
+        ready = own.attempt.kind is _READY
         return lambda endpoint: peek(policy, endpoint.key, path, now, ready=ready)
 
     def _responded(self, own: CallContext, endpoint: Endpoint, started: float) -> None:
@@ -194,7 +202,6 @@ class Balance(Link):
         outcome: Outcome,
         *,
         started: float,
-        now: float,
         responded: bool = False,
     ) -> None:
         pushback, verdict = own.attempt.pushback, own.attempt.verdict
@@ -203,7 +210,7 @@ class Balance(Link):
             own.call.settings.load_balancing,
             outcome,
             started=started,
-            now=now,
+            now=self._clock.now(),
             responded=responded,
             hint=None if pushback is None else pushback.delay,
             throttled=verdict is not None and verdict.cause is Cause.THROTTLED,

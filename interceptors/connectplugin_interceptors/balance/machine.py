@@ -12,7 +12,7 @@ from math import inf
 from typing import Final, TypeAlias
 
 from connectplugin_interceptors.balance.config import BalancePolicy
-from connectplugin_interceptors.balance.endpoint import Endpoint
+from connectplugin_interceptors.balance.endpoint import Endpoint, EndpointState
 from connectplugin_interceptors.balance.ring import HashRing
 
 Blocked: TypeAlias = Callable[[Endpoint], float]
@@ -60,6 +60,26 @@ class Snapshot:
             return cls(tuple(members), tuple(connected), (), panic)
         others = tuple(e for e in connected if not (e.healthy and e.ejected_until is None))
         return cls(tuple(members), tuple(well), others, panic)
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No endpoint can be had.
+
+    Attributes:
+        retry_after: Seconds until the first circuit breaker admits a call; None if nobody knows.
+    """
+
+    retry_after: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """An endpoint has changed its state."""
+
+    endpoint: Endpoint
+    before: EndpointState
+    after: EndpointState
 
 
 def two_choices(  # noqa: PLR0917  # names cost time, and this is asked for each attempt

@@ -3,21 +3,25 @@
 A machine too, kept apart from the pick because transport, session, health and discovery all hold
 one. Every step is synchronous; `now` and chance are arguments. Nothing here runs by itself: what
 is due (a look at the outliers, the end of an ejection, a probe) is attended to by the next pick,
-since without calls nobody misses it.
+since without calls nobody misses it. (Longer than its siblings: it is the one place that changes an
+endpoint, and each change is a step of the same three facts: set, snapshot, looks.)
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from heapq import heappop, heappush
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Final, TypeAlias
+from typing import Final
 
+from connectplugin_interceptors.balance.addresses import Source, addresses, is_at, still_leaving
 from connectplugin_interceptors.balance.config import LONGEST_HINT, BalancePolicy
-from connectplugin_interceptors.balance.endpoint import Address, Endpoint, EndpointState
+from connectplugin_interceptors.balance.ejection import end_interval
+from connectplugin_interceptors.balance.endpoint import Endpoint
+from connectplugin_interceptors.balance.looks import Looks
 from connectplugin_interceptors.balance.machine import (
     Blocked,
     Draw,
+    Move,
+    Nobody,
     Snapshot,
     by_hash,
     first_fit,
@@ -27,10 +31,9 @@ from connectplugin_interceptors.balance.machine import (
     two_choices,
 )
 from connectplugin_interceptors.balance.ring import HashRing
-from connectplugin_interceptors.errors import ConfigError
 from connectplugin_interceptors.outcome import Outcome
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
-from connectplugin_interceptors.outlier_ejection.machine import Tally, ejection_time, outliers
+from connectplugin_interceptors.outlier_ejection.machine import ejection_time
 
 _DEFAULT: Final = BalancePolicy()
 
@@ -39,29 +42,6 @@ _FAILURE: Final = Outcome.FAILURE
 _NEUTRAL: Final = Outcome.NEUTRAL
 
 _MOST_MOVES: Final = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Nobody:
-    """No endpoint can be had.
-
-    Attributes:
-        retry_after: Seconds until the first circuit breaker admits a call; None if nobody knows.
-    """
-
-    retry_after: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """An endpoint has changed its state."""
-
-    endpoint: Endpoint
-    before: EndpointState
-    after: EndpointState
-
-
-Source: TypeAlias = Iterable[Address | str]
 
 
 class EndpointPool:
@@ -96,10 +76,7 @@ class EndpointPool:
         self._ring: HashRing[Endpoint] | None = None
         self._usable: frozenset[Endpoint] | None = None
         self._turn = 0
-        # The next looks at single endpoints, soonest first; those that were put off are stale.
-        self._looks: list[tuple[float, int, Endpoint]] = []
-        self._number = 0
-        self._next_look = inf
+        self._looks = Looks()
         self._next_sweep = -inf
         # Kept for whoever asks; bounded, since perhaps nobody does.
         self._moves: deque[Move] = deque(maxlen=_MOST_MOVES)
@@ -141,15 +118,15 @@ class EndpointPool:
         self._replace(source)
 
     def _replace(self, source: Source) -> None:
-        wanted = _addresses(source)
+        wanted = addresses(source)
         members: dict[str, Endpoint] = {}
         for key, address in wanted.items():
-            known = self._members.get(key) or _same(self._leaving, address)
-            if known is None or not _is(known, address):
+            known = self._members.get(key) or still_leaving(self._leaving, address)
+            if known is None or not is_at(known, address):
                 known = Endpoint(address, connecting=self._connecting)
                 # A newcomer's first call shows how fast it is: a guess might keep it waiting.
                 known.trial_since = -inf
-                self._look(known, -inf)
+                self._looks.plan(known, -inf)
             elif known.draining:
                 self._leaving.discard(known)
                 self._change(known, draining=False)
@@ -168,7 +145,7 @@ class EndpointPool:
         """An endpoint has shaken hands and may be picked."""
         self._change(endpoint, connecting=False)
         self._rebuild()
-        self._look(endpoint, now)
+        self._looks.plan(endpoint, now)
 
     def disconnected(self, endpoint: Endpoint) -> None:
         """An endpoint must shake hands before it is picked again."""
@@ -182,7 +159,7 @@ class EndpointPool:
         self._change(endpoint, healthy=healthy)
         if healthy:
             endpoint.trial_since = now
-            self._look(endpoint, now)
+            self._looks.plan(endpoint, now)
         self._rebuild()
 
     def on_released(self, callback: Callable[[Endpoint], None]) -> None:
@@ -232,7 +209,7 @@ class EndpointPool:
             self._threshold = policy.panic_threshold
             self._rebuild()
         found = None
-        if now >= self._next_look and probe:
+        if now >= self._looks.next and probe:
             found = self._attend(policy, now, blocked)
         if found is None and policy is not None and policy.policy == "p2c" and not tried:
             found = two_choices(self._snapshot.usable, policy, now, draw, (), blocked)
@@ -297,7 +274,17 @@ class EndpointPool:
         endpoint.observe(now - started, now, policy.decay)
         if endpoint.due == inf and policy.idle_probe and now - started > policy.initial_rtt:
             # Perhaps it is slow for a while only; then it must not be avoided for ever.
-            self._look(endpoint, now + policy.idle_probe)
+            self._looks.plan(endpoint, now + policy.idle_probe)
+
+    def succeeded(
+        self, endpoint: Endpoint, policy: BalancePolicy | None, started: float, now: float
+    ) -> None:
+        """The short form of `settle`, for the one end that nearly all attempts have."""
+        endpoint.pending -= 1
+        endpoint.succeeded += 1
+        if endpoint.draining:
+            self._let_go(endpoint)
+        self._answered(endpoint, policy or _DEFAULT, started, now)
 
     def settle(
         self,
@@ -337,7 +324,7 @@ class EndpointPool:
             if started >= endpoint.trial_since:
                 endpoint.trial_since = inf
             # Its circuit breaker may have opened: the next pick sees when to come back.
-            self._look(endpoint, now)
+            self._looks.plan(endpoint, now)
         elif outcome is not _NEUTRAL:
             endpoint.succeeded += 1
             if not responded:
@@ -347,18 +334,13 @@ class EndpointPool:
         self, policy: BalancePolicy | None, now: float, blocked: Blocked | None
     ) -> Endpoint | None:
         """Look at the endpoints that are due, until there is one that a call should look after."""
-        looks = self._looks
         found: Endpoint | None = None
-        while looks and looks[0][0] <= now and found is None:
-            at, _, endpoint = heappop(looks)
-            if at != endpoint.due:
-                continue  # put off, or looked at since
-            endpoint.due = inf
+        while found is None and (endpoint := self._looks.take(now)) is not None:
             until = endpoint.ejected_until
             if endpoint.draining:
                 continue
             if until is not None and now < until:
-                self._look(endpoint, until)
+                self._looks.plan(endpoint, until)
                 continue
             if until is not None:
                 self._change(endpoint, ejected_until=None)
@@ -367,7 +349,6 @@ class EndpointPool:
             # The other ways to pick do not avoid anybody, so nobody needs a call to come back.
             if policy is not None and policy.policy == "p2c":
                 found = self._examine(endpoint, policy, now, blocked)
-        self._next_look = looks[0][0] if looks else inf
         return found
 
     def _examine(
@@ -378,7 +359,7 @@ class EndpointPool:
         wait = 0.0 if blocked is None else blocked(endpoint)
         if wait > 0:
             endpoint.trial_since = min(endpoint.trial_since, now + wait)
-            self._look(endpoint, now + min(wait, idle or policy.decay))
+            self._looks.plan(endpoint, now + min(wait, idle or policy.decay))
             return None
         if endpoint.trial_since > now:
             if idle is None or endpoint.rtt(now, policy.decay, policy.initial_rtt) <= (
@@ -386,9 +367,9 @@ class EndpointPool:
             ):
                 return None
             if now < endpoint.picked + idle:
-                self._look(endpoint, endpoint.picked + idle)
+                self._looks.plan(endpoint, endpoint.picked + idle)
                 return None
-        self._look(endpoint, now + (idle or policy.decay))
+        self._looks.plan(endpoint, now + (idle or policy.decay))
         if endpoint.pending or endpoint.connecting or not endpoint.healthy:
             return None
         endpoint.trial_since = min(endpoint.trial_since, now)
@@ -400,29 +381,13 @@ class EndpointPool:
         self._next_sweep = now + policy.interval
         if first:
             return
-        members = self._snapshot.members
-        tallies = [Tally(e, e.succeeded, e.failed) for e in members if e.ejected_until is None]
-        found = outliers(policy, tallies, ejected=len(members) - len(tallies))
-        for endpoint in found:
-            endpoint.ejections += 1
+        ejected = end_interval(self._snapshot.members, policy)
+        for endpoint in ejected:
             until = now + ejection_time(policy, endpoint.ejections)
             self._change(endpoint, ejected_until=until)
-            self._look(endpoint, until)
-        for endpoint in members:
-            endpoint.succeeded = endpoint.failed = 0
-            if endpoint.ejected_until is None and endpoint.ejections:
-                endpoint.ejections -= 1
-        if found:
+            self._looks.plan(endpoint, until)
+        if ejected:
             self._rebuild()
-
-    def _look(self, endpoint: Endpoint, at: float) -> None:
-        """Have an endpoint looked at, unless it is looked at before that anyhow."""
-        if at >= endpoint.due or endpoint.draining:
-            return
-        endpoint.due = at
-        self._number += 1  # two that are due at the same time need not be compared
-        heappush(self._looks, (at, self._number, endpoint))
-        self._next_look = min(self._next_look, at)
 
     def _change(self, endpoint: Endpoint, **facts: object) -> None:
         before = endpoint.state
@@ -445,32 +410,3 @@ class EndpointPool:
         usable, members = len(self._snapshot.usable), len(self._snapshot.members)
         panic = " panic" if self._snapshot.panic else ""
         return f"<EndpointPool {usable}/{members} usable{panic}>"
-
-
-def _addresses(source: Source) -> dict[str, Address]:
-    found: dict[str, Address] = {}
-    for given in source:
-        address = Address(given, given) if isinstance(given, str) else given
-        if not isinstance(address, Address) or not address.url.startswith(("http://", "https://")):
-            msg = (
-                f"EndpointPool got the endpoint {given!r}; it must be a URL with a scheme, such as "
-                "'http://127.0.0.1:8080', or an Address"
-            )
-            raise ConfigError(msg)
-        if address.key in found:
-            msg = f"EndpointPool got the endpoint {address.key!r} twice; each must be there once"
-            raise ConfigError(msg)
-        found[address.key] = address
-    return found
-
-
-def _is(endpoint: Endpoint, address: Address) -> bool:
-    same_target = address.target is None or endpoint.target == address.target
-    return endpoint.url == address.url.rstrip("/") and same_target
-
-
-def _same(leaving: Iterable[Endpoint], address: Address) -> Endpoint | None:
-    for endpoint in leaving:
-        if endpoint.key == address.key and _is(endpoint, address):
-            return endpoint
-    return None

@@ -9,7 +9,7 @@ import pytest
 
 from connectplugin_interceptors import BalancePolicy, ConfigError, EndpointPool
 from connectplugin_interceptors.balance.endpoint import Address, Endpoint, EndpointState
-from connectplugin_interceptors.balance.pool import Nobody
+from connectplugin_interceptors.balance.machine import Nobody
 from connectplugin_interceptors.outcome import Outcome
 
 P2C = BalancePolicy()
