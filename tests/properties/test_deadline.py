@@ -26,17 +26,16 @@ def test_the_least_limit_rules(
     streams: bool,
 ) -> None:
     timeout, caller, inherited = asked
-    limits = [timeout, caller, inherited]
+    limit = None
     if policy is not None:
-        limits.append(policy.stream_total if streams else policy.total)
-    given_limits = [limit for limit in limits if limit is not None]
+        limit = policy.stream_total if streams else policy.total
+    given_limits = [one for one in (limit, timeout, caller, inherited) if one is not None]
     deadline = call_deadline(
-        policy,
-        now=now,
-        timeout=timeout,
-        caller=None if caller is None else now + caller,
-        inherited=None if inherited is None else now + inherited,
-        streams_responses=streams,
+        now,
+        limit,
+        timeout,
+        None if caller is None else now + caller,
+        None if inherited is None else now + inherited,
     )
     if not given_limits:
         assert deadline is None
@@ -50,7 +49,7 @@ def test_an_attempt_never_outlives_its_call(
 ) -> None:
     policy = DeadlinePolicy(total=None, attempt=limit)
     call = None if left is None else now + left
-    deadline = attempt_deadline(policy, now=now, call=call)
+    deadline = attempt_deadline(now, policy, call)
     assert deadline == min(
         (one for one in (call, None if limit is None else now + limit) if one is not None),
         default=None,
