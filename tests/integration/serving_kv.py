@@ -95,6 +95,7 @@ class TellingKV(KVService):
 
     async def _hang(self) -> None:
         try:
+            await self.note("hangs")
             await asyncio.Event().wait()
         except asyncio.CancelledError:
             await self.note("cancelled")
