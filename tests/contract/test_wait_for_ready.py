@@ -220,7 +220,8 @@ def room_of(client: Any) -> Any:
     for link in list[object](client.connectplugin_recipe.chain):
         if isinstance(link, Retry):
             room: Any = vars(link)["_room"]
-            return vars(room)["_asleep"]
+            asleep: Any = vars(room)["_asleep"]
+            return asleep
     raise AssertionError
 
 
