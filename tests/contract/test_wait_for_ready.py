@@ -220,8 +220,7 @@ def room_of(client: Any) -> Any:
     for link in list[object](client.connectplugin_recipe.chain):
         if isinstance(link, Retry):
             room: Any = vars(link)["_room"]
-            asleep: Any = vars(room)["_asleep"]
-            return asleep
+            return room.__dict__["_asleep"]
     raise AssertionError
 
 
