@@ -262,6 +262,25 @@ async def test_a_fallback_that_fails_tells_of_both_failures(
     assert [event.succeeded for event in listener.of(FallbackUsed)] == [False]
 
 
+async def test_a_fallback_s_error_that_has_a_cause_of_its_own_keeps_it(
+    virtual_time: VirtualTime,
+) -> None:
+    peer = Peer(refused())
+    async with peer.client(ClientStack.bare()) as elsewhere:
+
+        async def ask_elsewhere(request: GetRequest, _error: ConnectError) -> GetResponse:
+            return await elsewhere.get(request)
+
+        stack = ClientStack(fallback=FallbackPolicy(call=ask_elsewhere), retry_policy=None)
+        async with Peer(fails(Code.INTERNAL)).client(stack) as client:
+            with pytest.raises(ConnectError) as caught:
+                await client.get(GetRequest(key="a"))
+    assert isinstance(caught.value.__cause__, ConnectionError)
+    (note,) = caught.value.__notes__
+    assert "fallback of kv.v1.KVService/Get" in note
+    assert "told to fail with internal" in note
+
+
 async def test_what_may_have_been_executed_is_still_told_when_the_fallback_is_refused(
     virtual_time: VirtualTime,
 ) -> None:

@@ -230,22 +230,27 @@ class AdaptiveLimitMachine:
     def _adjust(self, window: Window) -> None:
         limit, recent = self._limit, window.recent
         cut, self._cut = self._cut, None
-        if self.baseline is None:
-            self.baseline = recent
+        baseline = recent if self.baseline is None else self.baseline
         if cut is not None and _is_slower(window, limit, cut):
             self.reason = Reason.SLOWER
             self.baseline = recent
             self._limit = cut[0]
             return
         step = max(1.0, math.log10(limit))
-        queue = limit * max(0.0, 1.0 - self.baseline / recent) if recent > 0.0 else 0.0
-        self.reason, wanted = self._decide(window, queue, step)
+        queue = limit * max(0.0, 1.0 - baseline / recent) if recent > 0.0 else 0.0
+        self.reason, wanted = self._decide(window, queue, step, baseline)
         self._limit = min(float(self._policy.max_limit), max(self._policy.min_limit, wanted))
         if self._limit <= _DEEP_CUT * limit and not window.dropped:
             self._cut = (limit, recent)
-        self._learn(recent, queueing=self.reason in (Reason.QUEUE, Reason.DROPPED))
+        queueing = self.reason in (Reason.QUEUE, Reason.DROPPED)
+        slowly = _AGE_QUEUEING if queueing else _AGE
+        age = _AGE_FASTER if recent < baseline else slowly
+        # A young baseline is the plain mean of what there was.
+        self.baseline = baseline + (recent - baseline) / min(age, self._windows + 1.0)
 
-    def _decide(self, window: Window, queue: float, step: float) -> tuple[Reason, float]:
+    def _decide(
+        self, window: Window, queue: float, step: float, baseline: float
+    ) -> tuple[Reason, float]:
         limit = self._limit
         if 2 * window.in_flight < limit:
             return Reason.KEPT, limit
@@ -254,7 +259,7 @@ class AdaptiveLimitMachine:
         if queue > 6.0 * step:
             wanted = max(limit / 2.0, limit - max(step, queue - 3.0 * step))
             return Reason.QUEUE, min(limit, max(wanted, self._needed(window)))
-        if window.limited and window.recent >= (self.baseline or 0.0) and self._is_drifting():
+        if window.limited and window.recent >= baseline and self._is_drifting():
             return Reason.DRIFT, min(limit, max(limit - step, self._needed(window)))
         if queue < 3.0 * step:
             wanted = limit + (6.0 * step if queue <= step else step)
@@ -265,15 +270,6 @@ class AdaptiveLimitMachine:
     def _needed(self, window: Window) -> float:
         """Calls in flight that the throughput needs if none of them waits."""
         return window.throughput * min(past.recent for past in self._history)
-
-    def _learn(self, recent: float, *, queueing: bool) -> None:
-        baseline = self.baseline
-        if baseline is None:
-            return
-        slowly = _AGE_QUEUEING if queueing else _AGE
-        age = _AGE_FASTER if recent < baseline else slowly
-        # A young baseline is the plain mean of what there was.
-        self.baseline = baseline + (recent - baseline) / min(age, self._windows + 1.0)
 
     def _is_drifting(self) -> bool:
         """Whether more calls in flight have lately brought latency, and no throughput."""

@@ -3,11 +3,16 @@
 import pytest
 
 from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
-from connectplugin_interceptors.adaptive.machine import AdaptiveLimitMachine, Reason, Release
+from connectplugin_interceptors.adaptive.machine import (
+    FEWEST_SAMPLES,
+    AdaptiveLimitMachine,
+    Reason,
+    Release,
+)
 
 
 class Driver:
-    """Windows of a second with a hundred calls each."""
+    """Windows of fifty calls each."""
 
     def __init__(self, **fields: int) -> None:
         self.now = 0.0
@@ -20,11 +25,11 @@ class Driver:
         self, duration: float, *, in_flight: int = 100, full: bool = True, dropped: int = 0
     ) -> int:
         """The limit after a window of calls that all took as long."""
-        # A call that began before the window says nothing, so let that time pass first.
-        self.now += duration
-        seconds = max(1.0, 2.0 * (self.machine.baseline or 0.0))
-        for number in range(100):
-            self.now += seconds / 99
+        length = 1.001 * max(1.0, 2.0 * (self.machine.baseline or 0.0), duration)
+        begun = self.now
+        for number in range(FEWEST_SAMPLES):
+            # The last one ends the window; none began before the window did.
+            self.now = begun + duration + (length - duration) * number / (FEWEST_SAMPLES - 1)
             if full:
                 self.machine.full()
             release = Release.DROPPED if number < dropped else Release.SUCCESS
@@ -58,8 +63,8 @@ def test_a_cut_that_made_nothing_faster_is_taken_back() -> None:
 
 def test_one_call_in_ten_at_its_deadline_halves_it() -> None:
     driver = Driver(max_limit=100)
-    assert driver.window(0.01, dropped=9) == 100
-    assert driver.window(0.01, dropped=10) == 50
+    assert driver.window(0.01, dropped=4) == 100
+    assert driver.window(0.01, dropped=5) == 50
     assert driver.why() is Reason.DROPPED
 
 
@@ -113,6 +118,38 @@ def test_drift_is_stopped_by_what_more_calls_in_flight_have_brought() -> None:
         reasons.add(driver.why())
     assert Reason.DRIFT in reasons
     assert driver.machine.limit < 200
+
+
+def test_a_short_queue_is_left_alone() -> None:
+    driver = Driver(max_limit=200, initial_limit=100)
+    for _ in range(3):
+        driver.window(0.1)
+    before = driver.machine.limit
+    # Of some hundred and forty calls nine wait: more than three steps of log10, less than six.
+    assert driver.window(0.1 / (1 - 9 / before)) == before
+    assert driver.why() is Reason.KEPT
+
+
+def test_a_baseline_is_the_mean_while_it_is_young_and_slow_to_rise_later() -> None:
+    driver = Driver(max_limit=100)
+    for duration in (0.1, 0.2, 0.3):
+        driver.window(duration, in_flight=1)
+    assert driver.machine.baseline == pytest.approx(0.2)
+    for _ in range(20):
+        driver.window(0.2, in_flight=1)
+    driver.window(0.3, in_flight=1)
+    assert driver.machine.baseline == pytest.approx(0.21, abs=0.001)
+    driver.window(0.15, in_flight=1)
+    assert driver.machine.baseline == pytest.approx(0.19, abs=0.001)
+
+
+def test_the_limit_never_falls_below_what_the_throughput_needs() -> None:
+    driver = Driver(max_limit=100)
+    for _ in range(5):
+        driver.window(0.5)
+    for _ in range(20):
+        driver.window(5.0)
+    assert driver.machine.limit >= 10
 
 
 def test_repr_is_for_a_person_at_night() -> None:

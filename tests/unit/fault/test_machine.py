@@ -85,6 +85,7 @@ def test_no_more_calls_than_may_be_are_struck_at_a_time() -> None:
     machine.leave()
     assert [plan() is not None for _ in range(2)] == [True, False]
     assert machine.active == 2
+    assert repr(machine) == "<Faults 1, 2 active>"
 
 
 @given(st.integers(), st.lists(st.floats(0, 1), min_size=1, max_size=3))
