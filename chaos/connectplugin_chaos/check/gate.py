@@ -18,6 +18,8 @@ def busy(
 ) -> str:
     """Why the machine was too busy for any verdict; empty if it was not.
 
+    Delays of before the end of the warm-up are of the start, and count for nothing.
+
     Args:
         lateness: Seconds by which operations were called late.
         lags: Time and delay of the generator's event loop.
@@ -25,10 +27,14 @@ def busy(
     """
     told = [
         ("operations were called late", percentile(lateness, 0.99)),
-        ("the generator's event loop was late", percentile([lag for _, lag in lags], 0.99)),
+        (
+            "the generator's event loop was late",
+            percentile([lag for at, lag in lags if at >= 0], 0.99),
+        ),
     ]
-    for server in sorted({n.endpoint for n in notices if n.kind == "lag"}):
-        own = [n.value for n in notices if n.kind == "lag" and n.endpoint == server]
+    seen = [n for n in notices if n.kind == "lag" and n.at >= 0]
+    for server in sorted({n.endpoint for n in seen}):
+        own = [n.value for n in seen if n.endpoint == server]
         told.append((f"the event loop of {server} was late", percentile(own, 0.99)))
     over = [f"{what} by {seconds * 1000:.0f} ms" for what, seconds in told if seconds > LATE]
     return f"{'; '.join(over)} (99th percentile; {LATE * 1000:.0f} ms are allowed)" if over else ""
@@ -36,9 +42,9 @@ def busy(
 
 def stalled(lags: Sequence[tuple[float, float]], notices: Sequence[Notice]) -> str:
     """Why a failure is not believed; empty if it is."""
-    most = max((lag for _, lag in lags), default=0.0)
+    most = max((lag for at, lag in lags if at >= 0), default=0.0)
     where = "the generator"
     for notice in notices:
-        if notice.kind == "lag" and notice.value > most:
+        if notice.kind == "lag" and notice.at >= 0 and notice.value > most:
             most, where = notice.value, notice.endpoint
     return f"{where} stood still for {most * 1000:.0f} ms" if most > STALL else ""

@@ -16,7 +16,7 @@ from connectplugin_chaos.record.recorder import Recorder, Tries, current
 from connectplugin_interceptors.errors import Delivery, delivery
 
 MOST_IN_FLIGHT: Final = 5000
-_LAG_EVERY: Final = 0.05
+_LAG_EVERY: Final = 0.02
 _LAST_CALLS: Final = 15.0
 """Seconds after the last arrival in which calls may end; what has not is hung."""
 
