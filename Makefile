@@ -32,6 +32,20 @@ demo: $(RUN_READY) ## the KV plugin in its own process: called, killed, restarte
 test: $(DEV_READY) ## all tests; ARGS='-k name' passes arguments on to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: simulate mutants
+
+simulate: $(DEV_READY) ## the simulations in virtual time with a thousand seeds (15-30 min); SEED=7 for one of them
+	@SEEDS=$${SEEDS:-1000} $(BIN)/python -m pytest tests/simulation $(ARGS)
+
+MUTANTS_READY := $(VENV)/.ready-mutants
+
+mutants: $(MUTANTS_READY) ## would the tests notice? mutation tests of the machines (10-60 min); ARGS='retry bulkhead'
+	@$(BIN)/python tools/mutants.py $(ARGS)
+
+$(MUTANTS_READY): requirements/mutants.txt | $(DEV_READY)
+	@$(PIP_INSTALL) --require-hashes -r requirements/mutants.txt
+	@touch $@
+
 CHECKS := check-format check-lint check-mypy check-pyright check-imports check-generated
 .PHONY: $(CHECKS)
 
@@ -103,12 +117,14 @@ chaos-full: $(DEV_READY) $(TOXIPROXY) ## the same, all of them
 
 setup: $(DEV_READY) ## the whole environment, to work on the project
 
-lock: ## resolve the two lock files anew from pyproject.toml
+lock: ## resolve the lock files anew from pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found: set PYTHON=..." >&2; exit 1; }
 	test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv; }
 	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group build --output-file requirements/run.txt pyproject.toml
 	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --group dev --extra codegen --extra chaos \
 		--constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
+	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt \
+		--output-file requirements/mutants.txt requirements/mutants.in
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate

@@ -1,23 +1,31 @@
 """Which seeds a simulation runs with.
 
-Few by default, for CI. `SEEDS=1000` runs so many of each simulation (`make simulate`), and `SEED=7`
-only that one, to see again what has failed. The seed is in each test's name and in each message.
+Few by default, for CI: some dozens in all. `SEEDS=1000` runs about so many in all, each simulation
+its share (`make simulate`); `SEED=7` only that one, to see again what has failed. The seed is in
+each test's name and in each message.
 """
 
 import os
+from math import ceil
 from random import Random
 
 import pytest
 
+_IN_CI = 60
+"""Runs of all simulations together, about."""
+
 
 def every_seed(count: int) -> pytest.MarkDecorator:
-    """Run a test with the seeds 0 up to `count`, or as many as SEEDS says.
+    """Run a test with the seeds from 0 on.
 
     Args:
-        count: How many seeds CI can afford.
+        count: How many of them CI can afford; with `SEEDS` more in proportion.
     """
     single, many = os.environ.get("SEED"), os.environ.get("SEEDS")
-    seeds = [int(single)] if single else range(int(many) if many else count)
+    if single:
+        seeds = [int(single)]
+    else:
+        seeds = list(range(ceil(count * int(many) / _IN_CI) if many else count))
     return pytest.mark.parametrize("seed", seeds, ids=lambda seed: f"seed-{seed}")
 
 
