@@ -19,7 +19,7 @@ from connectplugin_interceptors.call import (
     Ctx,
     context_of,
 )
-from connectplugin_interceptors.clock import Clock, wall_time
+from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.errors import (
     Delivery,
     RejectedError,
@@ -28,7 +28,7 @@ from connectplugin_interceptors.errors import (
 )
 from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped
 from connectplugin_interceptors.outcome import Cause, Verdict
-from connectplugin_interceptors.pushback import parse_pushback
+from connectplugin_interceptors.pushback import NO_PUSHBACK
 from connectplugin_interceptors.ready.room import Place, WaitingRoom
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy
 from connectplugin_interceptors.retry.machine import (
@@ -222,7 +222,7 @@ class Retry:
             return await self._wait(own, error, progress)
         # What was reached may still refuse; the place among the waiting is given back all the same.
         self._room.leave(progress.place)
-        again = self._decide(call, attempt, verdict, error, progress)
+        again = self._decide(call, attempt, verdict, progress)
         if isinstance(again, GiveUp):
             _note(error, again)
             self._stopped(call, again.reason, verdict)
@@ -256,7 +256,6 @@ class Retry:
         call: Call,
         attempt: Attempt,
         verdict: Verdict,
-        error: ConnectError,
         progress: _Progress,
     ) -> Decision:
         policy = call.plan.retry_policy
@@ -273,7 +272,7 @@ class Retry:
             number=progress.counted,
             idempotent=call.idempotent,
             committed=committed,
-            pushback=parse_pushback(attempt.response_headers, error.details, wall_time()),
+            pushback=attempt.pushback or NO_PUSHBACK,
             remaining=call.remaining(now),
             untried=attempt.untried,
         )
