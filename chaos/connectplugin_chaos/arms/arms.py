@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
-from connectplugin import BalancePolicy, ClientStack, RetryPolicy, with_options
+from connectplugin import (
+    AdaptiveLimitPolicy,
+    BalancePolicy,
+    ClientStack,
+    HedgePolicy,
+    RetryPolicy,
+    ThrottlePolicy,
+    with_options,
+)
 from connectplugin_chaos._gen.chaos_target.v1.target_connect import TargetServiceClient
 from connectplugin_chaos.arms.loops import GOREF, NAIVE, TEXTBOOK, Loop, SimpleBreaker
 from connectplugin_chaos.engine.fleet import ServerKind
@@ -43,7 +51,8 @@ class Arm:
     """One way to make the same calls.
 
     Attributes:
-        name: `none`, `naive`, `textbook`, `goref`, `stack`, `stack-X`, `stack!X`.
+        name: `none`, `naive`, `textbook`, `goref`, `stack`, `stack-X`, `stack+X`,
+            `stack!X`.
         stack: The client's chain.
         servers: The servers' chain.
         loop: A retry loop around the client.
@@ -111,12 +120,23 @@ def make(name: str) -> Arm:
         )
     ours = Arm(name=name, stack=ClientStack(), servers=ServerKind())
     _, _, layer = name.partition("-")
+    _, _, added = name.partition("+")
     _, _, broken = name.partition("!")
     if layer:
         return _without(ours, layer)
+    if added:
+        return replace(ours, stack=replace(ours.stack, **_ADDED[added]))
     if broken:
         return _sabotaged(ours, broken)
     return ours
+
+
+_ADDED: Final[dict[str, dict[str, Any]]] = {
+    "hedge": {"hedge": HedgePolicy()},
+    "throttle": {"throttle": ThrottlePolicy()},
+    "adaptive": {"concurrency": AdaptiveLimitPolicy()},
+    "ready": {"wait_for_ready": True},
+}
 
 
 def _without(arm: Arm, layer: str) -> Arm:

@@ -12,6 +12,9 @@ LAYERS: Final = (
 )  # fmt: skip
 """What our stack can go without: `stack-budget`."""
 
+ADDITIONS: Final = ("hedge", "throttle", "adaptive", "ready")
+"""What our stack has, but not by default: `stack+hedge`; each with its own defaults."""
+
 SABOTAGES: Final = ("idempotency", "budget", "header")
 """What is broken in our stack on purpose, to see that it is noticed: `stack!idempotency`."""
 
@@ -21,6 +24,10 @@ def check_arm(name: str) -> str | None:
     base, minus, layer = name.partition("-")
     if minus and base == "stack":
         return None if layer in LAYERS else f"no layer {layer!r}{nearest(layer, LAYERS)}"
+    base, plus, added = name.partition("+")
+    if plus and base == "stack":
+        known = added in ADDITIONS
+        return None if known else f"no addition {added!r}{nearest(added, ADDITIONS)}"
     base, bang, broken = name.partition("!")
     if bang and base == "stack":
         known = broken in SABOTAGES

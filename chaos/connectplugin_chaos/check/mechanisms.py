@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from connectplugin_chaos.check import invariants
+from connectplugin_chaos.check.hedging import hedging
 from connectplugin_chaos.check.invariants import Check
+from connectplugin_chaos.check.isolation import isolation
 from connectplugin_chaos.check.judgement import Judgement, judge
+from connectplugin_chaos.check.resources import memory, resources
 from connectplugin_chaos.record.model import History, Ledger
 
 
@@ -201,7 +204,17 @@ ALL_CHECKS: Final[Mapping[str, Check]] = {
     **invariants.CHECKS,
     **{
         check.__name__: check
-        for check in (breaker, open_means_quiet, load_share, quick_refusals, reached)
+        for check in (
+            breaker,
+            open_means_quiet,
+            load_share,
+            quick_refusals,
+            isolation,
+            resources,
+            memory,
+            hedging,
+            reached,
+        )
     },
 }
 """Every check that a scenario file can name."""

@@ -13,6 +13,7 @@ from connectplugin_chaos.engine.process import ProcessError
 from connectplugin_chaos.engine.verbs import VERBS, strike
 from connectplugin_chaos.load.openloop import OpenLoop
 from connectplugin_chaos.load.schedule import schedule
+from connectplugin_chaos.record import probes
 from connectplugin_chaos.record.files import write_history, write_ledger
 from connectplugin_chaos.record.model import Fault, History, Ledger, Notice
 from connectplugin_chaos.record.recorder import Recorder
@@ -105,6 +106,10 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     planned = schedule(job.seed, scenario.workload, plan)
     loop = OpenLoop(planned, call, recorder, float(scenario.workload.deadline))
     timeline = Timeline(scenario.timeline, plan.shift, proxies, fleet.targets, recorder)
+    held = asyncio.create_task(
+        probes.watch(lambda what, value: recorder.notice("resource", "client", what, value))
+    )
+    stack.callback(held.cancel)
     crashes: list[str] = []
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: crashes.append(str(context.get("exception") or context["message"]))

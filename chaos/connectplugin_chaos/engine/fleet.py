@@ -142,7 +142,7 @@ class Target:
                     begun.clear()
                 case "begin":
                     begun[line["run"]] = line
-                case "end":
+                case "end" | "cut":
                     done.append((begun.pop(line["run"]), line))
                 case kind:
                     notices.append(
@@ -159,16 +159,19 @@ class Target:
 
 
 def _execution(start: dict[str, Any], end: dict[str, Any] | None, zero: float) -> Execution:
+    done = end if end is not None and end["t"] == "end" else None
+    cut = None if end is done else end
     return Execution(
         op=start["op"],
         method=start["m"],
         key=start["k"],
         server=start["s"],
         started=start["at"] - zero,
-        ended=None if end is None else end["at"] - zero,
+        ended=None if done is None else done["at"] - zero,
         deadline_at=None if start["d"] is None else start["d"] - zero,
-        effect=end is not None and bool(end["e"]),
-        reply="" if end is None else end["r"],
+        effect=done is not None and bool(done["e"]),
+        reply="" if done is None else done["r"],
+        cancelled=None if cut is None else cut["at"] - zero,
     )
 
 

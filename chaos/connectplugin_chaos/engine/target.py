@@ -22,6 +22,7 @@ from connectplugin_chaos.engine.target_service import (
     Witness,
     watch_lag,
 )
+from connectplugin_chaos.record import probes
 
 target_plugin = ConnectPlugin("chaos-target", TargetInterface, service=TargetService)
 
@@ -130,10 +131,14 @@ async def run(config: dict[str, Any]) -> None:
         stream_drain_timeout=config["grace"] / 2,
     )
     lag = asyncio.create_task(watch_lag(ledger))
+    held = asyncio.create_task(
+        probes.watch(lambda what, value: ledger.write("resource", detail=what, value=value))
+    )
     try:
         await serve(serving, started=started)
     finally:
         lag.cancel()
+        held.cancel()
         control.close()
 
 

@@ -116,7 +116,11 @@ class TargetImpl:
             self._ledger.write(
                 "begin", run=run, op=op, m=method, k=key, s=self._name, d=deadline_at
             )
-            await asyncio.sleep(self._service_time * self.faults.slower)
+            try:
+                await asyncio.sleep(self._service_time * self.faults.slower)
+            except asyncio.CancelledError:
+                self._ledger.write("cut", run=run, s=self._name)
+                raise
             changed, reply = effect()
             # One write: the effect and its entry are there both, or neither.
             self._ledger.write("end", run=run, s=self._name, e=changed, r=reply)

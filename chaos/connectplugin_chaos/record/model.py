@@ -82,7 +82,11 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something that was seen, besides calls: a circuit that opened, a refusal, a delay."""
+    """Something that was seen, besides calls: a circuit that opened, a refusal, a delay.
+
+    What a process holds is a notice of the kind `resource`: `endpoint` is the process (`client`, or
+    the server), `detail` what it is of.
+    """
 
     at: float
     kind: str
@@ -111,6 +115,7 @@ class Execution:
         server: Which.
         started: When the work began.
         ended: When it was done; None if it was cut off.
+        cancelled: When it was cut off, if the server still knew.
         deadline_at: When the client would have given up, as far as the server could know.
         effect: Whether something has changed.
         reply: What was answered, for the methods where that matters.
@@ -125,6 +130,7 @@ class Execution:
     deadline_at: float | None
     effect: bool
     reply: str = ""
+    cancelled: float | None = None
 
 
 Phases: TypeAlias = Mapping[str, tuple[float, float]]

@@ -4,12 +4,13 @@ import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import yaml
 
 from connectplugin_chaos.arms.names import check_arm
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
+from connectplugin_chaos.check.resources import KINDS
 from connectplugin_chaos.engine.verbs import VERBS
 from connectplugin_chaos.scenario.model import (
     Expectation,
@@ -90,7 +91,7 @@ def parse(text: str, path: str) -> Scenario:
         for node in (reader.items(keys["timeline"], "timeline") if "timeline" in keys else [])
     )
     _check_heals(reader, keys.get("timeline"), timeline)
-    expect = _expectations(reader, keys["expect"], tuple(plan.phases))
+    expect = _expectations(reader, keys["expect"], _words(tuple(plan.phases), topology))
     arms = get("arms", tuple[str, ...], tuple(expect))
     tier_arms = {"smoke": ("stack",)} | get("tier_arms", Mapping[str, tuple[str, ...]], {})
     for name in tier_arms:
@@ -192,25 +193,42 @@ def _check_heals(reader: Reader, node: yaml.Node | None, timeline: Sequence[Happ
         reader.fail(node, "the timeline is empty; leave it out")
 
 
+Words: TypeAlias = Mapping[str, Sequence[str]]
+"""The words that an argument of a check can be or hold; of all others the value is a number."""
+
+
+def _words(phases: Sequence[str], topology: Topology) -> Words:
+    places = [f"p{number + 1}" for number in range(topology.servers)]
+    return {
+        "phase": phases,
+        "base": phases,
+        "all_of": tuple(MECHANISMS),
+        "methods": typing.get_args(Method),
+        "endpoint": places,
+        "endpoints": places,
+        "of": KINDS,
+    }
+
+
 def _expectations(
-    reader: Reader, node: yaml.Node, phases: Sequence[str]
+    reader: Reader, node: yaml.Node, words: Words
 ) -> dict[str, tuple[Expectation, ...]]:
     if not isinstance(node, yaml.MappingNode):
         reader.fail(node, "expect must be a mapping of arms to lists of checks")
     found: dict[str, tuple[Expectation, ...]] = {}
     for key, value in node.value:
         members = reader.items(value, f"expect.{key.value}")
-        found[str(key.value)] = tuple(_expectation(reader, member, phases) for member in members)
+        found[str(key.value)] = tuple(_expectation(reader, member, words) for member in members)
     return found
 
 
-def _expectation(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Expectation:
+def _expectation(reader: Reader, node: yaml.Node, words: Words) -> Expectation:
     if not isinstance(node, yaml.MappingNode) or len(node.value) != 1:
         reader.fail(node, "a check is one name with its bars, such as `recovery: {within: 3s}`")
     ((key, value),) = node.value
     name = str(key.value)
     if name == "not":
-        inner = _expectation(reader, value, phases)
+        inner = _expectation(reader, value, words)
         return Expectation(
             check=inner.check, arguments=inner.arguments, negated=True, line=reader.line(key)
         )
@@ -225,21 +243,19 @@ def _expectation(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Expe
         required = [p.name for p in own.values() if p.default is p.empty]
         keys = reader.fields(value, own, required=required, of=f"the check {name}")
         arguments = {word: reader.plain(item) for word, item in keys.items()}
-    _check_words(reader, value, arguments, phases)
+    _check_words(reader, value, arguments, words)
     return Expectation(check=name, arguments=arguments, line=reader.line(key))
 
 
 def _check_words(
-    reader: Reader, node: yaml.Node, arguments: Mapping[str, Any], phases: Sequence[str]
+    reader: Reader, node: yaml.Node, arguments: Mapping[str, Any], known: Words
 ) -> None:
-    for argument, known in (("phase", phases), ("all_of", tuple(MECHANISMS))):
-        given = arguments.get(argument, ())
-        words = [given] if isinstance(given, str) else given
-        for word in words:
-            if word not in known:
-                reader.fail(node, f"there is no {word!r}{nearest(str(word), known)}")
     for argument, value in arguments.items():
-        if argument not in {"phase", "all_of", "methods", "endpoint"} and not isinstance(
-            value, int | float
-        ):
+        if argument in known:
+            given = typing.cast("list[Any]", value if isinstance(value, list) else [value])
+            for word in given:
+                if word not in known[argument]:
+                    problem = f"there is no {word!r}{nearest(str(word), known[argument])}"
+                    reader.fail(node, f"{argument}: {problem}")
+        elif not isinstance(value, int | float):
             reader.fail(node, f"{argument} is {value!r}; it must be a number, such as 3s or 99%")
