@@ -252,8 +252,7 @@ def _check_words(
 ) -> None:
     for argument, value in arguments.items():
         if argument in known:
-            given = typing.cast("list[Any]", value if isinstance(value, list) else [value])
-            for word in given:
+            for word in [value] if isinstance(value, str | int | float) else value:
                 if word not in known[argument]:
                     problem = f"there is no {word!r}{nearest(str(word), known[argument])}"
                     reader.fail(node, f"{argument}: {problem}")
