@@ -13,9 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from connectplugin_chaos.check.judgement import Verdict, worst
+from connectplugin_chaos.check.compare import compare
+from connectplugin_chaos.check.judgement import Judgement, Verdict, worst
 from connectplugin_chaos.check.verdicts import judge_arm
 from connectplugin_chaos.engine.arm_run import Job, run_arm
+from connectplugin_chaos.record.files import read_history
 from connectplugin_chaos.report import figures
 from connectplugin_chaos.report.html import page
 from connectplugin_chaos.report.text import junit, markdown
@@ -130,7 +132,10 @@ class Session:
         known = {step.scenario.id: step.scenario for step in self.steps}
         for (identity, seed), arms in self._done.items():
             scenario = known[identity]
-            verdict = worst(*(Verdict(arm["verdict"]) for arm in arms))
+            compared = self._compare(scenario, arms)
+            verdict = worst(
+                *(Verdict(arm["verdict"]) for arm in arms), *(each.verdict for each in compared)
+            )
             scenarios.append(
                 {
                     "id": identity,
@@ -140,6 +145,7 @@ class Session:
                     "seed": seed,
                     "verdict": verdict.value,
                     "arms": arms,
+                    "compare": [figures.comparison(each) for each in compared],
                 }
             )
         return {
@@ -148,6 +154,16 @@ class Session:
             "scenarios": scenarios,
             "verdict": worst(*(Verdict(s["verdict"]) for s in scenarios)).value,
         }
+
+    def _compare(self, scenario: Scenario, arms: Sequence[dict[str, Any]]) -> Sequence[Judgement]:
+        wanted = {name for each in scenario.compare for name in (each.of, each.over)}
+        histories = {
+            arm["name"]: read_history(self.folder / arm["folder"] / "history.jsonl.gz")
+            for arm in arms
+            if arm["name"] in wanted and arm["metrics"] is not None
+        }
+        unproven = [a["name"] for a in arms if a["verdict"] == Verdict.INCONCLUSIVE.value]
+        return compare(scenario.compare, histories, frozenset(unproven))
 
 
 def stopped_servers(scenario: Scenario) -> frozenset[str]:

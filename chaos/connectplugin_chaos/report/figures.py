@@ -7,7 +7,7 @@ from connectplugin_chaos.check.judgement import Judgement
 from connectplugin_chaos.check.verdicts import ArmVerdict
 from connectplugin_chaos.record.model import History, Ledger
 
-SCHEMA = 1
+SCHEMA = 2
 """Of `report.json`; counted up when a field changes its meaning."""
 
 
@@ -73,6 +73,16 @@ def judgement(found: Judgement, history: History) -> dict[str, Any]:
             for op in found.evidence
             if op in by_number
         ],
+    }
+
+
+def comparison(found: Judgement) -> dict[str, Any]:
+    """One ratio of two arms."""
+    return {
+        "check": found.check,
+        "verdict": found.verdict.value,
+        "measured": found.measured,
+        "bar": found.bar,
     }
 
 

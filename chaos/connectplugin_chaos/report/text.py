@@ -1,17 +1,10 @@
 """Reports for terminals, pull requests and CI: a table, Markdown, JUnit."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
 Report = Mapping[str, Any]
-
-
-def arms(report: Report) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
-    """Every arm with its scenario."""
-    for scenario in report["scenarios"]:
-        for arm in scenario["arms"]:
-            yield scenario, arm
 
 
 def row(arm: Mapping[str, Any]) -> tuple[str, ...]:
@@ -67,24 +60,25 @@ def markdown(report: Report) -> str:
                 for found in arm["invariants"]
                 if found["verdict"] != "pass"
             ]
+        lines += [
+            f"- {found['check']} = {found['measured']}: **{found['verdict']}** (bar:"
+            f" {found['bar']})"
+            for found in scenario["compare"]
+        ]
     return "\n".join(lines) + "\n"
 
 
 def junit(report: Report) -> str:
     """For CI: a case for each check of each arm; what is inconclusive is skipped."""
     root = ET.Element("testsuites", name="connectplugin-chaos")
-    for scenario, arm in arms(report):
-        name = f"{scenario['id']}.{scenario['seed']}.{arm['name']}"
+    for name, reason, cases in _suites(report):
         suite = ET.SubElement(root, "testsuite", name=name)
-        cases = arm["invariants"] or [
-            {"check": "run", "verdict": arm["verdict"], "measured": arm["reason"], "bar": ""}
-        ]
         for found in cases:
             case = ET.SubElement(suite, "testcase", classname=name, name=found["check"])
             verdict = found["verdict"]
             told = f"{found['measured']} (bar: {found['bar']})"
-            if arm["verdict"] == "inconclusive":
-                ET.SubElement(case, "skipped", message=arm["reason"] or told)
+            if reason or verdict == "inconclusive":
+                ET.SubElement(case, "skipped", message=reason or told)
             elif verdict != "pass":
                 ET.SubElement(case, "failure", message=f"{verdict}: {told}")
         failures = sum(case.find("failure") is not None for case in suite)
@@ -94,3 +88,14 @@ def junit(report: Report) -> str:
         suite.set("skipped", str(skipped))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suites(report: Report) -> Iterator[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+    """Name, why nothing of it is proven, and the cases: of each arm, and between the arms."""
+    for scenario in report["scenarios"]:
+        name = f"{scenario['id']}.{scenario['seed']}"
+        for arm in scenario["arms"]:
+            run = {"check": "run", "verdict": arm["verdict"], "measured": arm["reason"], "bar": ""}
+            yield f"{name}.{arm['name']}", arm["reason"], arm["invariants"] or [run]
+        if scenario["compare"]:
+            yield f"{name}.compare", "", scenario["compare"]

@@ -12,6 +12,7 @@ from connectplugin_chaos.arms.names import check_arm
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
 from connectplugin_chaos.check.resources import KINDS
 from connectplugin_chaos.engine.verbs import VERBS
+from connectplugin_chaos.scenario.comparisons import comparisons
 from connectplugin_chaos.scenario.model import (
     Expectation,
     Happening,
@@ -92,6 +93,7 @@ def parse(text: str, path: str) -> Scenario:
     )
     _check_heals(reader, keys.get("timeline"), timeline)
     expect = _expectations(reader, keys["expect"], _words(tuple(plan.phases), topology))
+    compared = reader.member(keys["expect"], "compare")
     arms = get("arms", tuple[str, ...], tuple(expect))
     tier_arms = {"smoke": ("stack",)} | get("tier_arms", Mapping[str, tuple[str, ...]], {})
     for name in tier_arms:
@@ -116,6 +118,7 @@ def parse(text: str, path: str) -> Scenario:
         arms=arms,
         tier_arms=tier_arms,
         expect=expect,
+        compare=comparisons(reader, compared, tuple(plan.phases)) if compared is not None else (),
         path=path,
     )
 
@@ -217,6 +220,8 @@ def _expectations(
         reader.fail(node, "expect must be a mapping of arms to lists of checks")
     found: dict[str, tuple[Expectation, ...]] = {}
     for key, value in node.value:
+        if key.value == "compare":
+            continue  # no arm
         members = reader.items(value, f"expect.{key.value}")
         found[str(key.value)] = tuple(_expectation(reader, member, words) for member in members)
     return found

@@ -124,6 +124,30 @@ class Expectation:
     line: int = 0
 
 
+Metric: TypeAlias = Literal["goodput", "success", "p50", "p99", "attempts"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """A bar for what one arm has over another: the ratio of their figures.
+
+    Attributes:
+        metric: Which figure.
+        of: The arm above the line.
+        over: The arm below it.
+        phase: Of the run; by default all.
+        min: The least that the ratio may be.
+        max: The most.
+    """
+
+    metric: Metric
+    of: str
+    over: str
+    phase: str = ""
+    min: float | None = None
+    max: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """Phases and timeline; there is a short one for the smoke tier.
@@ -158,6 +182,7 @@ class Scenario:
         arms: That it is run through by default.
         tier_arms: Instead of these, in a tier; in the smoke tier by default our stack only.
         expect: By arm.
+        compare: Between arms; what was not run is not compared.
         path: Of the file.
     """
 
@@ -175,4 +200,5 @@ class Scenario:
     arms: tuple[str, ...]
     tier_arms: Mapping[str, tuple[str, ...]]
     expect: Mapping[str, tuple[Expectation, ...]]
+    compare: tuple[Comparison, ...] = ()
     path: str = ""

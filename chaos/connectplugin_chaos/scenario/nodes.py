@@ -75,6 +75,12 @@ class Reader:
                 self.fail(node, f"{of} lacks the key {name!r}")
         return found
 
+    def member(self, node: yaml.Node, name: str) -> yaml.Node | None:
+        """The value of a key of a mapping; None if it is not there."""
+        if not isinstance(node, yaml.MappingNode):
+            return None
+        return next((value for key, value in node.value if key.value == name), None)
+
     def items(self, node: yaml.Node, of: str) -> list[yaml.Node]:
         """The members of a list."""
         if not isinstance(node, yaml.SequenceNode):
