@@ -125,13 +125,14 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     run.lateness, run.lags = loop.lateness, loop.lags
     now = recorder.now()
     crashed = [Notice(at=now, kind="crash", detail=text) for text in crashes]
+    delays = [Notice(at=at, kind="lag", endpoint="generator", value=lag) for at, lag in loop.lags]
     run.history = History(
         scenario=scenario.id,
         arm=run.arm,
         seed=job.seed,
         phases=plan.phases,
         operations=tuple(loop.operations),
-        notices=(*recorder.notices, *crashed),
+        notices=(*recorder.notices, *delays, *crashed),
         faults=tuple(timeline.faults),
         end=now,
     )

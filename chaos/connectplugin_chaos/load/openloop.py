@@ -93,7 +93,8 @@ class OpenLoop:
         token = current.set(tries)
         answer = Answer()
         called = self._recorder.now()
-        self.lateness.append(called - planned.due)
+        if planned.due >= 0:  # the warm-up opens connections, and is judged by nothing
+            self.lateness.append(called - planned.due)
         self._open[planned.op] = (planned, called, tries)
         error: Exception | None = None
         try:

@@ -17,6 +17,8 @@ def figures(history: History, ledger: Ledger) -> dict[str, Any]:
     took = stats.durations(operations)
     over = [o.ended - o.called - o.deadline for o in operations if o.ended is not None]
     seconds = max(history.phases.values(), key=lambda span: span[1])[1]
+    late = [o.called - o.due for o in operations]
+    lags = [n.value for n in history.notices if n.kind == "lag" and n.at >= 0]
     return {
         "ops": len(operations),
         "ok": sum(o.good() for o in operations),
@@ -36,6 +38,9 @@ def figures(history: History, ledger: Ledger) -> dict[str, Any]:
         "executions": len(ledger.executions),
         "dead_work": len(stats.dead_work(history, ledger)),
         "deadline_overrun_max_ms": round(max(over, default=0.0) * 1000, 2),
+        "gen_lateness_p99_ms": round(stats.percentile(late, 0.99) * 1000, 2),
+        "gen_lag_p99_ms": round(stats.percentile(lags, 0.99) * 1000, 2),
+        "gen_lag_max_ms": round(max(lags, default=0.0) * 1000, 2),
         "circuit_opened": sum(n.kind == "circuit" and n.detail == "open" for n in history.notices),
         "codes": _codes(history),
     }
