@@ -13,6 +13,7 @@ from connectplugin.health.service import HealthBoard
 from connectplugin.serve_config import ServeConfig
 from connectplugin.serving import sockets
 from connectplugin.serving.app import PluginApp, create_app
+from connectplugin.serving.layers import ASGIApp
 from connectplugin.serving.lifespan import Lifespan
 from connectplugin_interceptors.clock import Clock
 
@@ -39,13 +40,22 @@ class Server:
     Args:
         config: What to serve, and where.
         clock: Where the chain's time comes from; the machine's clock if None.
+        middleware: Wraps the ASGI application that is served: sees each HTTP request, and what is
+            answered, outside of the whole chain.
 
     Attributes:
-        app: The ASGI application that is served.
+        app: The ASGI application that is served, unwrapped.
     """
 
-    def __init__(self, config: ServeConfig, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: ServeConfig,
+        *,
+        clock: Clock | None = None,
+        middleware: Callable[[ASGIApp], ASGIApp] | None = None,
+    ) -> None:
         self._config = config
+        self._middleware = middleware
         self.app: PluginApp = create_app(config, clock=clock)
         self.app.on_stop_requested = self.request_stop
         self._lifespan = Lifespan(self.app)
@@ -111,7 +121,8 @@ class Server:
             # Late: uvicorn costs 60 ms to import, and who only calls plugins has no use for it.
             from connectplugin.serving.http import HttpListener  # noqa: PLC0415
 
-            self._listener = HttpListener(self.app, sock, state=self._lifespan.state)
+            app = self.app if self._middleware is None else self._middleware(self.app)
+            self._listener = HttpListener(app, sock, state=self._lifespan.state)
             await self._listener.start()
         except BaseException:
             sock.close()
@@ -160,7 +171,12 @@ class Server:
         return f"<Server {where} {self.app!r}>"
 
 
-async def serve(config: ServeConfig, *, started: Callable[[Server], object] | None = None) -> None:
+async def serve(
+    config: ServeConfig,
+    *,
+    started: Callable[[Server], object] | None = None,
+    middleware: Callable[[ASGIApp], ASGIApp] | None = None,
+) -> None:
     """Serve until SIGTERM or SIGINT, or until a host calls Shutdown; then drain and return.
 
     In order: health says NOT_SERVING and its watches end; new calls are refused; calls in flight
@@ -171,12 +187,13 @@ async def serve(config: ServeConfig, *, started: Callable[[Server], object] | No
     Args:
         config: What to serve, and where.
         started: Called once the server listens, with it: to tell `server.url`, say.
+        middleware: As `Server` takes it.
 
     Raises:
         OSError: The address cannot be bound; the text names it.
         LifespanError: An implementation failed to start.
     """
-    server = Server(config)
+    server = Server(config, middleware=middleware)
     with _on_signals(server):
         async with server:
             if started is not None:

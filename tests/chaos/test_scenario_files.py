@@ -97,3 +97,37 @@ def test_the_scenarios_that_come_along_are_sound(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(GOOD)
     with pytest.raises(ScenarioError, match="'T1' is taken by"):
         load_all(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("fault: html_503, p: 130%", r"html_503.p is 1.3; it must be at most 1"),
+        (
+            "fault: html_503, sede: 3",
+            r"the fault 'html_503' has no key 'sede'; did you mean 'seed'",
+        ),
+        ("fault: app_error, code: unavailabel", r"app_error.code is 'unavailabel'; did you mean"),
+        ("fault: pushback", r"pushback takes either delay: 300ms, or forbid: true"),
+        ("fault: slow_handshake", r"the fault 'slow_handshake' lacks 'delay'"),
+        ("fault: latency, delay: fast", r"latency.delay is 'fast'; it must be a time"),
+        ("fault: latency, delay: 10ms, jitter: 20ms", r"latency.jitter is above its delay"),
+        ("fault: bandwidth, rate: 0", r"bandwidth.rate is 0; it must be at least 1"),
+        ("fault: freeze, stream: upsteam", r"freeze.stream is 'upsteam'; did you mean 'upstream'"),
+        ("fault: kill, proxies: [p1]", r"the fault 'kill' has no key 'proxies'"),
+        ("fault: hog_cpu, threads: 99", r"hog_cpu.threads is 99; it must be at most 8"),
+    ],
+)
+def test_a_mistake_in_a_fault_is_told_with_its_line(line: str, told: str) -> None:
+    right = "fault: freeze, proxies: [p1], stream: upstream, as: stall"
+    assert right in GOOD
+    with pytest.raises(ScenarioError, match=rf"t.yaml:\d+: {told}"):
+        parse(GOOD.replace(right, f"{line}, as: stall", 1), "t.yaml")
+
+
+def test_no_proxy_is_broken_that_no_call_goes_through() -> None:
+    direct = GOOD.replace("servers:", "direct: true, servers:", 1)
+    with pytest.raises(
+        ScenarioError, match=r"'freeze' is done to proxies, and with `direct: true`"
+    ):
+        parse(direct, "t.yaml")

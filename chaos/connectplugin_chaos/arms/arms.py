@@ -25,6 +25,7 @@ from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
 from connectplugin_chaos.scenario.model import Workload
 from connectplugin_interceptors.call import Ctx
+from connectplugin_interceptors.transport import make_transport
 from connectplugin_interceptors.wire import CONNECT_TIMEOUT_HEADER
 
 _LOOPS: Final[dict[str, Loop | None]] = {
@@ -67,7 +68,13 @@ class Arm:
 
     @asynccontextmanager
     async def open(
-        self, urls: Sequence[str], recorder: Recorder, workload: Workload, seed: int
+        self,
+        urls: Sequence[str],
+        recorder: Recorder,
+        workload: Workload,
+        seed: int,
+        *,
+        connect_timeout: float | None = None,
     ) -> AsyncGenerator[Caller]:
         """The client, and how it is called.
 
@@ -76,7 +83,11 @@ class Arm:
             recorder: Put innermost into the chain, and told its events.
             workload: What calls look like.
             seed: Of jitter.
+            connect_timeout: Seconds that a connection may take; None for the default.
         """
+        transport = None
+        if connect_timeout is not None:
+            transport = make_transport(urls[0], connect_timeout=connect_timeout)
         chance = random.Random(seed)  # noqa: S311  # jitter
         # Ahead of the arm's own, so that it sees what they do.
         stack = replace(self.stack, attempt=(*self.stack.attempt, recorder))
@@ -84,6 +95,7 @@ class Arm:
             TargetServiceClient,
             list(urls) if len(urls) > 1 else urls[0],
             name=self.name,
+            transport=transport,
             rng=random.Random(seed),  # noqa: S311  # jitter
             listeners=[recorder.listen],
         )
@@ -103,6 +115,8 @@ class Arm:
             yield call
         finally:
             await client.close()
+            if transport is not None:
+                await transport.aclose()
 
 
 def make(name: str) -> Arm:

@@ -165,6 +165,10 @@ def _noticed(kind: str, *details: str) -> Callable[[History, Ledger], int]:
     return count
 
 
+def _struck(_: History, ledger: Ledger) -> int:
+    return sum(n.kind == "struck" for n in ledger.notices)
+
+
 def _late(history: History, _: Ledger) -> int:
     return sum(o.code == "deadline_exceeded" for o in history.operations)
 
@@ -184,6 +188,8 @@ MECHANISMS: Final[Mapping[str, Callable[[History, Ledger], int]]] = {
     "server.shed": _noticed("refused", "overloaded"),
     "server.draining": _noticed("refused", "draining"),
     "server.rate_limited": _noticed("refused", "rate_limited"),
+    # A call has met a fault of the application: an error, a malformed answer, a push-back.
+    "app.struck": _struck,
 }
 """What `reached` can ask for."""
 

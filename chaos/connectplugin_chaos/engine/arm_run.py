@@ -102,7 +102,9 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
         places = {f"p{n}": f"http://{target.address}" for n, target in enumerate(targets, 1)}
     recorder = Recorder(zero, {url: name for name, url in places.items()})
     urls = list(places.values())
-    call = await stack.enter_async_context(arm.open(urls, recorder, scenario.workload, job.seed))
+    timeout = scenario.topology.connect_timeout
+    opened = arm.open(urls, recorder, scenario.workload, job.seed, connect_timeout=timeout)
+    call = await stack.enter_async_context(opened)
     planned = schedule(job.seed, scenario.workload, plan)
     loop = OpenLoop(planned, call, recorder, float(scenario.workload.deadline))
     timeline = Timeline(scenario.timeline, plan.shift, proxies, fleet.targets, recorder)

@@ -41,6 +41,7 @@ class Target:
         self._process: Leashed | None = None
         self._control = 0
         self._log = folder / f"{name}.log"
+        self._faults: dict[str, dict[str, Any]] = {}
 
     async def start(self) -> None:
         """Start it, and wait until it serves.
@@ -57,6 +58,7 @@ class Target:
             "queue": self._topology.queue,
             "stack": self._kind.stack,
             "grace": _GRACE,
+            "faults": self._faults,
         }
         command = [sys.executable, "-m", "connectplugin_chaos.engine.target", json.dumps(config)]
         self._process = await start(command, name=self.name, log=self._log, read=True)
@@ -83,6 +85,18 @@ class Target:
             raise ProcessError(f"{self.name}: {answer['error']}")
         return answer
 
+    async def begin_fault(self, name: str, fault: dict[str, Any]) -> None:
+        """Let the application do something wrong; it goes on after a restart."""
+        self._faults[name] = fault
+        if self.alive:
+            await self.tell(do="set", name=name, fault=fault)
+
+    async def end_fault(self, name: str) -> None:
+        """Let it be right again."""
+        del self._faults[name]
+        if self.alive:
+            await self.tell(do="clear", name=name)
+
     def block(self, seconds: float) -> None:
         """Make its event loop stand still; returns at once."""
         _background(self._send({"do": "block", "seconds": seconds}))
@@ -106,6 +120,11 @@ class Target:
     async def stop(self) -> int:
         """SIGTERM: it drains; its exit code."""
         return 0 if self._process is None else await self._process.stop(grace=_GRACE + 3.0)
+
+    @property
+    def pid(self) -> int:
+        """Of its process; 0 if there is none."""
+        return self._process.pid if self._process is not None and self._process.alive else 0
 
     @property
     def alive(self) -> bool:

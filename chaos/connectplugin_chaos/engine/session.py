@@ -28,7 +28,7 @@ from connectplugin_chaos.toxiproxy.doctor import Diagnosis
 AROUND: Final = 3.0
 """Seconds that an arm takes besides its phases: start, last calls, end."""
 
-_STOPPING: Final = frozenset({"stop", "kill", "block_loop", "restart"})
+_STOPPING: Final = frozenset({"stop", "kill", "term", "block_loop", "hog_cpu", "restart"})
 
 
 @dataclass(frozen=True, kw_only=True)

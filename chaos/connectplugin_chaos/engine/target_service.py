@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -15,6 +14,7 @@ from connectrpc.errors import ConnectError
 from connectrpc.request import RequestContext
 
 from connectplugin_chaos._gen.chaos_target.v1 import target_pb as pb
+from connectplugin_chaos.engine.app_faults import AppFaults
 from connectplugin_interceptors.wire import NACK_HEADER
 
 Ctx = RequestContext[Any, Any]
@@ -36,46 +36,13 @@ class LedgerFile:
         os.write(self._file, line.encode() + b"\n")
 
 
-class Faults:
-    """What the application does wrong, as told over the control connection."""
-
-    def __init__(self) -> None:
-        self.active: dict[str, dict[str, Any]] = {}
-        self._chances: dict[str, random.Random] = {}
-
-    def set(self, name: str, fault: dict[str, Any]) -> None:
-        """Begin a fault."""
-        self.active[name] = fault
-        self._chances[name] = random.Random(fault.get("seed", 7))  # noqa: S311  # reproducible
-
-    def clear(self, name: str) -> None:
-        """End it."""
-        self.active.pop(name, None)
-
-    async def strike(self) -> None:
-        """Do what is asked for, before the method runs."""
-        for name, fault in tuple(self.active.items()):
-            if self._chances[name].random() >= fault.get("p", 1.0):
-                continue
-            if fault["fault"] == "app_delay":
-                await asyncio.sleep(fault["delay"])
-            elif fault["fault"] == "app_error":
-                code = Code(fault.get("code", "unavailable"))
-                raise ConnectError(code, "the chaos harness said so") from None
-
-    @property
-    def slower(self) -> float:
-        """By how much the service time is multiplied."""
-        factors = [f["factor"] for f in self.active.values() if f["fault"] == "slow_service"]
-        return max(factors, default=1.0)
-
-
 class TargetImpl:
     """An implementation of `TargetService`.
 
     Args:
         name: Of the server, in the ledger.
         ledger: Where executions are taken down.
+        faults: What goes wrong, once a worker is free.
         workers: Calls that are worked on at a time; the others wait, first come first served.
         service_time: Seconds that each takes.
         earlier: The operations that took effect before a restart, with their replies, by key.
@@ -85,12 +52,13 @@ class TargetImpl:
         self,
         name: str,
         ledger: LedgerFile,
+        faults: AppFaults,
         *,
         workers: int,
         service_time: float,
         earlier: Iterable[tuple[str, str, int, str]] = (),
     ) -> None:
-        self.faults = Faults()
+        self._faults = faults
         self.kept: dict[str, list[int]] = {}
         self._receipts: dict[str, str] = {}
         self._name = name
@@ -110,14 +78,14 @@ class TargetImpl:
         left = ctx.timeout_ms
         deadline_at = None if left is None else time.monotonic() + left / 1000
         async with self._slots:
-            await self.faults.strike()
+            await self._faults.before(method)
             self._count += 1
             run = self._count
             self._ledger.write(
                 "begin", run=run, op=op, m=method, k=key, s=self._name, d=deadline_at
             )
             try:
-                await asyncio.sleep(self._service_time * self.faults.slower)
+                await asyncio.sleep(self._service_time * self._faults.slower)
             except asyncio.CancelledError:
                 self._ledger.write("cut", run=run, s=self._name)
                 raise

@@ -11,6 +11,7 @@ import yaml
 from connectplugin_chaos.arms.names import check_arm
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
 from connectplugin_chaos.check.resources import KINDS
+from connectplugin_chaos.engine.verb import Argument, Verb
 from connectplugin_chaos.engine.verbs import VERBS
 from connectplugin_chaos.scenario.comparisons import comparisons
 from connectplugin_chaos.scenario.model import (
@@ -150,38 +151,66 @@ def _plan(
 
 
 def _happening(reader: Reader, node: yaml.Node, topology: Topology) -> Happening:
-    known = {"at", "fault", "heal", "as", "proxies", "servers"}
     keys = dict[str, yaml.Node]()
     if isinstance(node, yaml.MappingNode):
         keys = {str(key.value): value for key, value in node.value}
-    verb = str(reader.plain(keys["fault"])) if "fault" in keys else ""
-    if verb and verb not in VERBS:
-        reader.fail(keys["fault"], f"there is no fault {verb!r}{nearest(verb, VERBS)}")
-    own: Mapping[str, bool] = VERBS[verb].arguments if verb else dict[str, bool]()
-    keys = reader.fields(node, [*sorted(known), *own], required=("at",), of="the timeline")
+    name = str(reader.plain(keys["fault"])) if "fault" in keys else ""
+    if name and name not in VERBS:
+        reader.fail(keys["fault"], f"there is no fault {name!r}{nearest(name, VERBS)}")
+    verb = VERBS[name] if name else None
+    own = verb.arguments if verb is not None else dict[str, Argument]()
+    # Where it is done is no word of a heal, nor of a verb that is done elsewhere.
+    where = [] if verb is None else [verb.of]
+    keys = reader.fields(
+        node, ["at", "fault", "heal", "as", *where, *own], required=("at",), of=_line_of(verb, name)
+    )
     if ("fault" in keys) == ("heal" in keys):
         reader.fail(node, "a line of the timeline has either 'fault' or 'heal'")
-    for name, required in own.items():
-        if required and name not in keys:
-            reader.fail(node, f"the fault {verb!r} lacks {name!r}")
+    if verb is not None and verb.of == "proxies" and topology.direct:
+        reader.fail(
+            keys["fault"],
+            f"the fault {name!r} is done to proxies, and with `direct: true` no call goes through"
+            " one",
+        )
     places: tuple[str, ...] = ()
-    for word, letter in (("proxies", "p"), ("servers", "s")):
-        if word not in keys:
-            continue
-        places = reader.read(keys[word], tuple[str, ...], word)
-        there = [f"{letter}{number + 1}" for number in range(topology.servers)]
-        for place in places:
-            if place not in there:
-                reader.fail(keys[word], f"{word} has no {place!r}{nearest(place, there)}")
+    for word in where:
+        if word in keys:
+            places = reader.read(keys[word], tuple[str, ...], word)
+            there = [f"{word[0]}{number + 1}" for number in range(topology.servers)]
+            for place in places:
+                if place not in there:
+                    reader.fail(keys[word], f"{word} has no {place!r}{nearest(place, there)}")
+    arguments = _arguments(reader, node, keys, name, verb) if verb is not None else {}
     return Happening(
         at=reader.read(keys["at"], Seconds, "at"),
-        fault=verb,
+        fault=name,
         heal=str(reader.plain(keys["heal"])) if "heal" in keys else "",
-        name=str(reader.plain(keys["as"])) if "as" in keys else verb,
+        name=str(reader.plain(keys["as"])) if "as" in keys else name,
         places=places,
-        arguments={name: reader.plain(keys[name]) for name in own if name in keys},
+        arguments=arguments,
         line=reader.line(node),
     )
+
+
+def _line_of(verb: Verb | None, name: str) -> str:
+    return "the timeline" if verb is None else f"the fault {name!r}"
+
+
+def _arguments(
+    reader: Reader, node: yaml.Node, keys: Mapping[str, yaml.Node], name: str, verb: Verb
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for word, argument in verb.arguments.items():
+        if word in keys:
+            value = reader.read(keys[word], argument.kind, f"{name}.{word}")
+            if (problem := argument.problem(value)) is not None:
+                reader.fail(keys[word], f"{name}.{word} is {value!r}; {problem}")
+            found[word] = value
+        elif argument.required:
+            reader.fail(node, f"the fault {name!r} lacks {word!r}")
+    if (problem := verb.problem(found)) is not None:
+        reader.fail(node, problem)
+    return found
 
 
 def _check_heals(reader: Reader, node: yaml.Node | None, timeline: Sequence[Happening]) -> None:

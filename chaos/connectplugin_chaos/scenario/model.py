@@ -30,6 +30,7 @@ class Topology:
             `ServeConfig` has.
         direct: Whether clients call the servers themselves. For faults of processes: before a
             server that is gone, a proxy still takes connections, and then closes them.
+        connect_timeout: That the clients of all arms give a connection; by default 5 s.
     """
 
     servers: int = 1
@@ -37,6 +38,7 @@ class Topology:
     service_time: Seconds = Seconds(0.05)
     queue: int | None = None
     direct: bool = False
+    connect_timeout: Seconds | None = None
 
     @property
     def capacity(self) -> float:

@@ -137,8 +137,7 @@ class Reader:
         value = self.plain(node)
         if origin is Literal:
             if value not in choices:
-                words = ", ".join(map(str, choices))
-                self.fail(node, f"{of} is {value!r}{nearest(str(value), choices)}; one of {words}")
+                self.fail(node, f"{of} is {value!r}{nearest(str(value), choices)}")
             return value
         if kind in (Seconds, Rate, Share, float):
             if isinstance(value, bool) or not isinstance(value, int | float):
