@@ -168,7 +168,7 @@ def _arms(given: argparse.Namespace, scenario: Scenario, *, tier: str) -> list[s
         arms = list(scenario.tier_arms.get(tier, scenario.arms))
     arms += [f"stack-{layer}" for layer in given.minus]
     for arm in arms:
-        if (problem := check_arm(arm)) is not None:
+        if (problem := check_arm(arm, scenario.variants)) is not None:
             raise UsageError(problem)
     return arms
 

@@ -1,5 +1,6 @@
 """A clean history of ten seconds: the planted bugs are changes of it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +13,9 @@ from connectplugin_chaos.record.model import (
     Notice,
     Operation,
 )
+
+Planted = tuple[History, Ledger, set[int]]
+Bug = Callable[[History, Ledger], Planted]
 
 METHODS = ("read", "write", "pay", "append", "watch")
 
@@ -50,7 +54,7 @@ def executed(o: Operation, *, late: float = 0.01, effect: bool = True) -> Execut
         op=o.op,
         method=o.method,
         key=o.key,
-        server="s1",
+        server=f"s{o.op % 2 + 1}",
         started=o.called + late,
         ended=o.called + late + 0.03,
         deadline_at=o.called + 0.5,
@@ -88,12 +92,27 @@ def hedged(o: Operation) -> Operation:
 HEDGED = 85
 """The operation that was hedged: a read."""
 
+CANCELLED = 95
+"""The operation that its caller has cancelled: a read."""
+
+
+def cancelled(o: Operation) -> Operation:
+    """Its caller gave up while it was worked on."""
+    at = o.called + 0.02
+    over = (replace(attempt(o.called), ended=at + 0.001, code="CancelledError"),)
+    return replace(
+        o, cancelled=at, ended=at + 0.001, outcome="info", code="canceled", attempts=over
+    )
+
 
 def clean() -> tuple[History, Ledger]:
     """10 s at 10 a second: a fault from 4 to 6, in which a circuit opens."""
     operations = tuple(operation(n, n / 10) for n in range(100))
     operations = tuple(hedged(o) if o.op == HEDGED else o for o in operations)
+    operations = tuple(cancelled(o) if o.op == CANCELLED else o for o in operations)
     executions = [executed(o) for o in operations if o.outcome == "ok"]
+    given_up = operations[CANCELLED]
+    executions.append(replace(executed(given_up), ended=None, cancelled=given_up.called + 0.025))
     cut = operations[HEDGED].called + 0.055
     executions.append(replace(executed(operations[HEDGED]), ended=None, cancelled=cut))
     final: dict[str, tuple[int, ...]] = {e.key: (e.op,) for e in executions if e.effect}
@@ -111,7 +130,8 @@ def clean() -> tuple[History, Ledger]:
         faults=(Fault(name="freeze", began=4.0, ended=6.0),),
         end=10.1,
     )
-    notices = tuple(held("s1"))
+    onward = [Notice(at=e.started, kind="outbound", endpoint="s1") for e in executions]
+    notices = (*held("s1"), *onward)
     return history, Ledger(executions=tuple(executions), notices=notices, final=final)
 
 

@@ -1,14 +1,11 @@
 """Planted bugs: each changes the clean history, and says which operations offend."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from connectplugin_chaos.record.model import History, Ledger, Notice, Operation
-from tests.chaos.clean import HEDGED, attempt, change, executed, hedged, held, of
-
-Planted = tuple[History, Ledger, set[int]]
-Bug = Callable[[History, Ledger], Planted]
+from tests.chaos.clean import HEDGED, Bug, Planted, attempt, change, executed, hedged, held, of
+from tests.chaos.planted_callers import CALLERS
 
 
 def unsteady(h: History, g: Ledger) -> Planted:
@@ -272,4 +269,5 @@ CASES: list[tuple[str, dict[str, Any], Bug]] = [
     ("hedging", {}, hedged_append),
     ("hedging", {}, hedged_too_often),
     ("reached", {"all_of": ["breaker.opened"]}, idle),
+    *CALLERS,
 ]

@@ -16,10 +16,11 @@ from connectplugin_chaos._gen.chaos_target.v1.target_connect import TargetServic
 from connectplugin_chaos.engine.app_faults import AppFaults
 from connectplugin_chaos.engine.fleet import ServerKind, Target
 from connectplugin_chaos.engine.malformed import Malformed
+from connectplugin_chaos.engine.plugins import target_plugin
 from connectplugin_chaos.engine.pushback import PushBack
 from connectplugin_chaos.engine.server_verbs import SERVER_VERBS
 from connectplugin_chaos.engine.syn_blackhole import syn_blackhole
-from connectplugin_chaos.engine.target import server_stack, target_plugin
+from connectplugin_chaos.engine.target import server_stack
 from connectplugin_chaos.engine.target_service import LedgerFile, TargetImpl, Witness
 from connectplugin_chaos.scenario.model import Seconds, Topology
 from connectplugin_interceptors.retry.config import RetryPolicy

@@ -7,8 +7,8 @@ import pytest
 from connectplugin_chaos.check.judgement import Judgement, Verdict
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS
 from connectplugin_chaos.record.model import History, Ledger
-from tests.chaos.clean import clean
-from tests.chaos.planted import CASES, Bug
+from tests.chaos.clean import Bug, clean
+from tests.chaos.planted import CASES
 
 
 def check(name: str, history: History, ledger: Ledger, **arguments: Any) -> Judgement:

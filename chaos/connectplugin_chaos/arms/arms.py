@@ -1,7 +1,7 @@
 """The arms: what stands between the same calls and the same servers."""
 
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,18 +14,17 @@ from connectplugin import (
     HedgePolicy,
     RetryPolicy,
     ThrottlePolicy,
-    with_options,
 )
-from connectplugin_chaos._gen.chaos_target.v1.target_connect import TargetServiceClient
+from connectplugin_chaos.arms.connections import Way, connect
 from connectplugin_chaos.arms.loops import GOREF, NAIVE, TEXTBOOK, Loop, SimpleBreaker
 from connectplugin_chaos.engine.fleet import ServerKind
-from connectplugin_chaos.load.calls import Answer, perform
+from connectplugin_chaos.load.calls import Answer
 from connectplugin_chaos.load.openloop import Caller
 from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
 from connectplugin_chaos.scenario.model import Workload
+from connectplugin_chaos.scenario.variants import Variant, split
 from connectplugin_interceptors.call import Ctx
-from connectplugin_interceptors.transport import make_transport
 from connectplugin_interceptors.wire import CONNECT_TIMEOUT_HEADER
 
 _LOOPS: Final[dict[str, Loop | None]] = {
@@ -76,7 +75,7 @@ class Arm:
         *,
         connect_timeout: float | None = None,
     ) -> AsyncGenerator[Caller]:
-        """The client, and how it is called.
+        """The clients, and how they are called.
 
         Args:
             urls: Of the proxies.
@@ -85,42 +84,54 @@ class Arm:
             seed: Of jitter.
             connect_timeout: Seconds that a connection may take; None for the default.
         """
-        transport = None
-        if connect_timeout is not None:
-            transport = make_transport(urls[0], connect_timeout=connect_timeout)
         chance = random.Random(seed)  # noqa: S311  # jitter
         # Ahead of the arm's own, so that it sees what they do.
         stack = replace(self.stack, attempt=(*self.stack.attempt, recorder))
-        client = stack.client(
-            TargetServiceClient,
-            list(urls) if len(urls) > 1 else urls[0],
-            name=self.name,
-            transport=transport,
-            rng=random.Random(seed),  # noqa: S311  # jitter
-            listeners=[recorder.listen],
-        )
-        bounded = with_options(client, timeout=float(workload.deadline))
         breaker = SimpleBreaker() if self.breaker else None
+        way = Way(
+            stack=stack,
+            urls=urls,
+            name=self.name,
+            recorder=recorder,
+            workload=workload,
+            seed=seed,
+            connect_timeout=connect_timeout,
+        )
+        async with connect(way) as perform:
 
-        async def call(planned: Planned, answer: Answer) -> None:
-            once = partial(perform, bounded, planned, workload, answer)
-            if breaker is not None:
-                once = partial(breaker.run, once)
-            if self.loop is not None:
-                await self.loop.run(once, chance)
-            else:
-                await once()
+            async def call(planned: Planned, answer: Answer) -> None:
+                once = partial(perform, planned, answer)
+                if breaker is not None:
+                    once = partial(breaker.run, once)
+                if self.loop is not None:
+                    await self.loop.run(once, chance)
+                else:
+                    await once()
 
-        try:
             yield call
-        finally:
-            await client.close()
-            if transport is not None:
-                await transport.aclose()
 
 
-def make(name: str) -> Arm:
-    """The arm of a name that `check_arm` has nothing against."""
+def make(name: str, variants: Mapping[str, Variant] | None = None) -> Arm:
+    """The arm of a name that `check_arm` has nothing against.
+
+    Args:
+        name: Of the arm.
+        variants: Of its scenario.
+    """
+    base, added = split(name)
+    if not added:
+        return _base(name)
+    arm = replace(_base(base), name=name)
+    variant = (variants or {}).get(added)
+    if variant is None:
+        return replace(arm, stack=replace(arm.stack, **_ADDED[added]))
+    stack = replace(arm.stack, **variant.client)
+    for pattern, policies in variant.methods:
+        stack = stack.for_method(pattern, **policies)
+    return replace(arm, stack=stack, servers=replace(arm.servers, policies=variant.server))
+
+
+def _base(name: str) -> Arm:
     if name in _LOOPS:
         bare = ClientStack.bare(
             load_balancing=BalancePolicy(policy="round_robin"), attempt=[NoDeadlineOnTheWire()]
@@ -134,12 +145,9 @@ def make(name: str) -> Arm:
         )
     ours = Arm(name=name, stack=ClientStack(), servers=ServerKind())
     _, _, layer = name.partition("-")
-    _, _, added = name.partition("+")
     _, _, broken = name.partition("!")
     if layer:
         return _without(ours, layer)
-    if added:
-        return replace(ours, stack=replace(ours.stack, **_ADDED[added]))
     if broken:
         return _sabotaged(ours, broken)
     return ours

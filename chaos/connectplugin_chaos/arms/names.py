@@ -1,8 +1,10 @@
 """The arms by name."""
 
+from collections.abc import Collection
 from typing import Final
 
 from connectplugin_chaos.scenario.nodes import nearest
+from connectplugin_chaos.scenario.variants import split
 
 BASELINES: Final = ("none", "naive", "textbook", "goref")
 """What others do."""
@@ -19,18 +21,24 @@ SABOTAGES: Final = ("idempotency", "budget", "header")
 """What is broken in our stack on purpose, to see that it is noticed: `stack!idempotency`."""
 
 
-def check_arm(name: str) -> str | None:
-    """What is wrong with an arm's name; None if nothing is."""
-    base, minus, layer = name.partition("-")
+def check_arm(name: str, variants: Collection[str] = ()) -> str | None:
+    """What is wrong with an arm's name; None if nothing is.
+
+    Args:
+        name: Such as `stack`, `stack-budget`, `stack+hedge`, `naive+limited`.
+        variants: What its scenario has, besides `ADDITIONS`.
+    """
+    plain, added = split(name)
+    additions = (*ADDITIONS, *variants) if plain == "stack" else tuple(variants)
+    if added and added not in additions:
+        told = nearest(added, additions) if additions else "; the scenario has no variants"
+        return f"no addition {added!r}{told}"
+    base, minus, layer = plain.partition("-")
     if minus and base == "stack":
         return None if layer in LAYERS else f"no layer {layer!r}{nearest(layer, LAYERS)}"
-    base, plus, added = name.partition("+")
-    if plus and base == "stack":
-        known = added in ADDITIONS
-        return None if known else f"no addition {added!r}{nearest(added, ADDITIONS)}"
-    base, bang, broken = name.partition("!")
+    base, bang, broken = plain.partition("!")
     if bang and base == "stack":
         known = broken in SABOTAGES
         return None if known else f"no sabotage {broken!r}{nearest(broken, SABOTAGES)}"
-    known = name in (*BASELINES, "stack")
-    return None if known else f"no arm {name!r}{nearest(name, (*BASELINES, 'stack'))}"
+    known = plain in (*BASELINES, "stack")
+    return None if known else f"no arm {plain!r}{nearest(plain, (*BASELINES, 'stack'))}"

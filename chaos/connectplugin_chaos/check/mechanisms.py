@@ -8,6 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from connectplugin_chaos.check import invariants
+from connectplugin_chaos.check.callers import (
+    balanced,
+    cancellation,
+    codes,
+    patience,
+    peak_rate,
+    quota,
+    sticky,
+    storm,
+)
 from connectplugin_chaos.check.hedging import hedging
 from connectplugin_chaos.check.invariants import Check
 from connectplugin_chaos.check.isolation import isolation
@@ -169,6 +179,18 @@ def _struck(_: History, ledger: Ledger) -> int:
     return sum(n.kind == "struck" for n in ledger.notices)
 
 
+def _won(history: History, _: Ledger) -> int:
+    return sum(
+        a.kind == "hedge" and a.code == "ok" and o.outcome == "ok"
+        for o in history.operations
+        for a in o.attempts
+    )
+
+
+def _kind(kind: str) -> Callable[[History, Ledger], int]:
+    return lambda history, _: history.seen(kind)
+
+
 def _late(history: History, _: Ledger) -> int:
     return sum(o.code == "deadline_exceeded" for o in history.operations)
 
@@ -178,6 +200,15 @@ MECHANISMS: Final[Mapping[str, Callable[[History, Ledger], int]]] = {
     "retry.transparent": _attempted("transparent"),
     "retry.budget_empty": _noticed("retry_stopped", "budget"),
     "hedge.started": _attempted("hedge"),
+    "hedge.won": _won,
+    "hedge.suppressed": _kind("hedge_suppressed"),
+    "fallback.used": _kind("fallback"),
+    "fault.injected": _kind("fault_injected"),
+    "throttle.rejected": _noticed("rejected", "throttle"),
+    "concurrency.rejected": _noticed("rejected", "concurrency"),
+    "rate_limit.rejected": _noticed("rejected", "rate_limit"),
+    "rate_limit.waited": _noticed("waited", "rate_limit"),
+    "ready.waited": _noticed("waited", "ready"),
     "breaker.opened": _noticed("circuit", "open"),
     "breaker.closed": _noticed("circuit", "closed"),
     # With several endpoints the balancer refuses, when all circuits are open.
@@ -219,6 +250,14 @@ ALL_CHECKS: Final[Mapping[str, Check]] = {
             resources,
             memory,
             hedging,
+            cancellation,
+            peak_rate,
+            quota,
+            patience,
+            storm,
+            sticky,
+            codes,
+            balanced,
             reached,
         )
     },

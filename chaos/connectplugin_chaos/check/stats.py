@@ -15,10 +15,14 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def success(operations: Sequence[Operation]) -> float:
-    """The share that came back well and in time; 1 without operations."""
-    if not operations:
+    """The share that came back well and in time; 1 without operations.
+
+    What its own caller has cancelled is neither.
+    """
+    wanted = [operation for operation in operations if operation.cancelled is None]
+    if not wanted:
         return 1.0
-    return sum(operation.good() for operation in operations) / len(operations)
+    return sum(operation.good() for operation in wanted) / len(wanted)
 
 
 def amplification(operations: Sequence[Operation]) -> float:

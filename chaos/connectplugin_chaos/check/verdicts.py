@@ -9,7 +9,7 @@ from connectplugin_chaos.check.mechanisms import ALL_CHECKS
 from connectplugin_chaos.record.model import History, Ledger, Notice
 from connectplugin_chaos.scenario.model import Expectation
 
-_LIST_ARGUMENTS = frozenset({"all_of", "methods", "endpoints", "of"})
+_LIST_ARGUMENTS = frozenset({"all_of", "methods", "endpoints", "of", "right"})
 
 
 @dataclass(frozen=True, kw_only=True)

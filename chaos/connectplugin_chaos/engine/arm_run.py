@@ -10,6 +10,7 @@ from pathlib import Path
 from connectplugin_chaos.arms.arms import make
 from connectplugin_chaos.engine.fleet import Fleet, Target
 from connectplugin_chaos.engine.process import ProcessError
+from connectplugin_chaos.engine.soup import stir
 from connectplugin_chaos.engine.verbs import VERBS, strike
 from connectplugin_chaos.load.openloop import OpenLoop
 from connectplugin_chaos.load.schedule import schedule
@@ -86,7 +87,7 @@ async def run_arm(job: Job) -> ArmRun:
 
 async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     scenario, plan = job.scenario, job.plan
-    arm = make(job.arm)
+    arm = make(job.arm, scenario.variants)
     fleet = Fleet(scenario.topology, arm.servers, job.folder)
     stack.push_async_callback(fleet.kill)
     await fleet.start()
@@ -102,12 +103,20 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
         places = {f"p{n}": f"http://{target.address}" for n, target in enumerate(targets, 1)}
     recorder = Recorder(zero, {url: name for name, url in places.items()})
     urls = list(places.values())
+    if scenario.topology.chain:
+        limit = float(scenario.workload.deadline)
+        for target, url in zip(fleet.targets.values(), urls[1:], strict=False):
+            await target.chain(url, arm=job.arm, deadline=limit)
+        del urls[1:]
     timeout = scenario.topology.connect_timeout
     opened = arm.open(urls, recorder, scenario.workload, job.seed, connect_timeout=timeout)
     call = await stack.enter_async_context(opened)
     planned = schedule(job.seed, scenario.workload, plan)
-    loop = OpenLoop(planned, call, recorder, float(scenario.workload.deadline))
-    timeline = Timeline(scenario.timeline, plan.shift, proxies, fleet.targets, recorder)
+    loop = OpenLoop(planned, call, recorder, scenario.workload.deadline_of)
+    happenings = scenario.timeline
+    if scenario.soup is not None:
+        happenings += stir(scenario.soup, job.seed, scenario.topology.servers)
+    timeline = Timeline(happenings, plan.shift, proxies, fleet.targets, recorder)
     held = asyncio.create_task(
         probes.watch(lambda what, value: recorder.notice("resource", "client", what, value))
     )

@@ -3,26 +3,35 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
 
 from connectplugin_chaos.engine.app_faults import AppFaults, Fault
 from connectplugin_chaos.engine.hog import Hogs
 
+Aim: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[None]]
+"""Told which server to call before it answers; see `Target.chain`."""
+
 
 class Control:
-    """Takes commands, a line of JSON each: `set`, `clear`, `block`, `dump`.
+    """Takes commands, a line of JSON each: `set`, `clear`, `block`, `dump`, `next`.
 
     Args:
         faults: What `set` and `clear` change.
         kept: What `dump` answers: the operations of each key that took effect; None if the server
             keeps no such thing.
+        aim: What `next` does; None for a server that can call none.
     """
 
     def __init__(
-        self, faults: AppFaults, *, kept: Callable[[], Mapping[str, list[int]] | None]
+        self,
+        faults: AppFaults,
+        *,
+        kept: Callable[[], Mapping[str, list[int]] | None],
+        aim: Aim | None = None,
     ) -> None:
         self._faults = faults
+        self._aim = aim
         self._hogs = Hogs()
         self._kept = kept
         self._server: asyncio.Server | None = None
@@ -48,7 +57,12 @@ class Control:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                answer = self._obey(json.loads(line))
+                command: dict[str, Any] = json.loads(line)
+                if command["do"] == "next" and self._aim is not None:
+                    await self._aim(command)
+                    answer: dict[str, Any] = {}
+                else:
+                    answer = self._obey(command)
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         except (OSError, asyncio.CancelledError):

@@ -4,7 +4,8 @@ import asyncio
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ class ServerKind:
     """What stands before the handlers of an arm's servers; see `target.server_stack`."""
 
     stack: str = "ours"
+    policies: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Target:
@@ -42,6 +44,7 @@ class Target:
         self._control = 0
         self._log = folder / f"{name}.log"
         self._faults: dict[str, dict[str, Any]] = {}
+        self._next: dict[str, Any] | None = None
 
     async def start(self) -> None:
         """Start it, and wait until it serves.
@@ -57,6 +60,8 @@ class Target:
             "service_time": self._topology.service_time,
             "queue": self._topology.queue,
             "stack": self._kind.stack,
+            "policies": dict(self._kind.policies),
+            "keep_alive": self._topology.keep_alive,
             "grace": _GRACE,
             "faults": self._faults,
         }
@@ -69,6 +74,19 @@ class Target:
         told = json.loads(line)
         self.address = told["url"].removeprefix("http://")
         self._control = told["control"]
+        if self._next is not None:
+            await self.tell(**self._next)
+
+    async def chain(self, url: str, *, arm: str, deadline: float) -> None:
+        """Make it call the next server before it answers, now and after each restart.
+
+        Args:
+            url: Where.
+            arm: Through which, of those without a variant.
+            deadline: Seconds that each of its calls has, besides what is left of its own.
+        """
+        self._next = {"do": "next", "url": url, "arm": arm, "deadline": deadline}
+        await self.tell(**self._next)
 
     async def tell(self, **command: Any) -> dict[str, Any]:
         """A command over the control connection; see `target.Control`."""

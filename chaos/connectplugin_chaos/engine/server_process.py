@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from connectplugin import ServeConfig, Server, serve
 from connectplugin_chaos.engine.app_faults import AppFaults
-from connectplugin_chaos.engine.control import Control
+from connectplugin_chaos.engine.control import Aim, Control
 from connectplugin_chaos.engine.malformed import Malformed
 from connectplugin_chaos.engine.target_service import LedgerFile, watch_lag
 from connectplugin_chaos.record import probes
@@ -24,6 +24,7 @@ async def run_server(
     faults: AppFaults,
     active: Mapping[str, dict[str, Any]],
     kept: Callable[[], Mapping[str, list[int]] | None] = lambda: None,
+    aim: Aim | None = None,
 ) -> None:
     """Serve until a signal; prints a line of JSON once it does.
 
@@ -33,8 +34,9 @@ async def run_server(
         faults: Of the application.
         active: Those that are there from the start, by name.
         kept: See `Control`.
+        aim: Likewise.
     """
-    control = Control(faults, kept=kept)
+    control = Control(faults, kept=kept, aim=aim)
     for name, fault in active.items():
         control.begin(name, fault)
     port = await control.listen()

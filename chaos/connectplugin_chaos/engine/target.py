@@ -7,28 +7,36 @@ on a control port that no proxy stands before.
 import asyncio
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from connectplugin import BulkheadPolicy, ConnectPlugin, ServeConfig, ServerStack
+from connectplugin import BulkheadPolicy, ServeConfig, ServerStack
 from connectplugin.serve_config import DEFAULT_STACK
-from connectplugin_chaos._gen.chaos_target.v1.target_connect import TargetService
+from connectplugin.serving import http
 from connectplugin_chaos.engine.app_faults import AppFaults
+from connectplugin_chaos.engine.hop import Hop
+from connectplugin_chaos.engine.plugins import neighbour_plugin, target_plugin
 from connectplugin_chaos.engine.pushback import PushBack
 from connectplugin_chaos.engine.server_process import run_server
 from connectplugin_chaos.engine.target_service import (
     LedgerFile,
+    NeighbourImpl,
     TargetImpl,
-    TargetInterface,
     Witness,
 )
-
-target_plugin = ConnectPlugin("chaos-target", TargetInterface, service=TargetService)
+from connectplugin_chaos.scenario.policies import server_policies
 
 
 def server_stack(
-    kind: str, witness: Witness, push_back: PushBack, *, workers: int, queue: int | None
+    kind: str,
+    witness: Witness,
+    push_back: PushBack,
+    *,
+    workers: int,
+    queue: int | None,
+    policies: Mapping[str, Any] | None = None,
 ) -> ServerStack:
     """The chain before the handlers.
 
@@ -38,27 +46,24 @@ def server_stack(
         push_back: Put where calls are admitted.
         workers: Of the emulated capacity.
         queue: Calls that may wait; None for the default bulkhead.
+        policies: Of the arm's variant, as its file has them: instead of the kind's own.
     """
+    changes: dict[str, Any] = {"before": [witness], "admission": [push_back]}
     if kind == "none":
-        return ServerStack(
-            before=[witness],
-            admission=[push_back],
-            deadline=None,
-            rate_limit=None,
-            bulkhead=None,
-        )
-    stack = DEFAULT_STACK
-    bulkhead = stack.bulkhead
-    if queue is not None:
-        bulkhead = BulkheadPolicy(max_in_flight=workers, max_queue=queue, max_wait=1.0)
-    off = kind.removeprefix("ours").removeprefix("-")
-    return ServerStack(
-        before=[witness],
-        admission=[push_back],
-        rate_limit=None if off == "limiter" else stack.rate_limit,
-        bulkhead=None if off == "shed" else bulkhead,
-        deadline=None if off == "deadline" else stack.deadline,
-    )
+        off = ("deadline", "rate_limit", "adaptive_limit", "bulkhead")
+        changes |= dict.fromkeys(off)
+    elif queue is not None:
+        changes["bulkhead"] = BulkheadPolicy(max_in_flight=workers, max_queue=queue, max_wait=1.0)
+    match kind.removeprefix("ours").removeprefix("-"):
+        case "limiter":
+            changes["rate_limit"] = None
+        case "shed":
+            changes |= {"adaptive_limit": None, "bulkhead": None}
+        case "deadline":
+            changes["deadline"] = None
+        case _:
+            pass
+    return replace(DEFAULT_STACK, **{**changes, **server_policies(policies or {})})
 
 
 def earlier(path: Path) -> Iterator[tuple[str, str, int, str]]:
@@ -97,17 +102,29 @@ async def run(config: dict[str, Any]) -> None:
         PushBack(faults),
         workers=config["workers"],
         queue=config["queue"],
+        policies=config["policies"],
     )
+    if config["keep_alive"] is not None:
+        # Our own servers leave it to the client to close; this one is like most others.
+        http._KEEP_ALIVE = config["keep_alive"]  # type: ignore[misc]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportConstantRedefinition]
+    neighbour = NeighbourImpl(impl, workers=config["workers"])
+    hop = Hop(impl, ledger)
     serving = ServeConfig(
-        plugins=[target_plugin.bind_service(impl)],
+        plugins=[target_plugin.bind_service(impl), neighbour_plugin.bind_service(neighbour)],
         addr=f"127.0.0.1:{config['port']}",
         stack=stack,
         graceful_shutdown_timeout=config["grace"],
         stream_drain_timeout=config["grace"] / 2,
     )
-    await run_server(
-        serving, ledger=ledger, faults=faults, active=config["faults"], kept=lambda: impl.kept
-    )
+    async with hop:
+        await run_server(
+            serving,
+            ledger=ledger,
+            faults=faults,
+            active=config["faults"],
+            kept=lambda: impl.kept,
+            aim=hop.aim,
+        )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """The plugin that is called and broken: seven methods of all shapes, and an emulated capacity."""
 
 import asyncio
+import itertools
 import json
 import os
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -19,6 +20,8 @@ from connectplugin_interceptors.wire import NACK_HEADER
 
 Ctx = RequestContext[Any, Any]
 
+Forward: TypeAlias = Callable[[str, int, str], Awaitable[None]]
+
 LAG_EVERY = 0.02
 """Seconds between two looks at the event loop's delay; so often that the burst of a heal, which is
 the scenario's own doing, is no hundredth part of them."""
@@ -29,6 +32,11 @@ class LedgerFile:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._runs = itertools.count(1)
+
+    def run(self) -> int:
+        """The number of another execution."""
+        return next(self._runs)
 
     def write(self, kind: str, **fields: Any) -> None:
         """Append a line; a single write, so that lines of a killed process are whole."""
@@ -46,6 +54,10 @@ class TargetImpl:
         workers: Calls that are worked on at a time; the others wait, first come first served.
         service_time: Seconds that each takes.
         earlier: The operations that took effect before a restart, with their replies, by key.
+
+    Attributes:
+        kept: What has taken effect: operations by key.
+        forward: Calls the next server of a chain, with method, operation and key; None at its end.
     """
 
     def __init__(
@@ -59,33 +71,41 @@ class TargetImpl:
         earlier: Iterable[tuple[str, str, int, str]] = (),
     ) -> None:
         self._faults = faults
+        self.forward: Forward | None = None
         self.kept: dict[str, list[int]] = {}
         self._receipts: dict[str, str] = {}
         self._name = name
         self._ledger = ledger
         self._slots = asyncio.Semaphore(workers)
         self._service_time = service_time
-        self._count = 0
         for method, key, op, reply in earlier:
             if method == "pay":
                 self._receipts[key] = reply
             self.kept.setdefault(key, []).append(op)
 
-    async def _work(
-        self, method: str, op: int, key: str, ctx: Ctx, effect: Callable[[], tuple[bool, str]]
+    async def work(
+        self,
+        method: str,
+        op: int,
+        key: str,
+        ctx: Ctx,
+        effect: Callable[[], tuple[bool, str]],
+        *,
+        slots: asyncio.Semaphore | None = None,
     ) -> str:
         """Wait for a worker, work, and take it down; what `effect` answers."""
         left = ctx.timeout_ms
         deadline_at = None if left is None else time.monotonic() + left / 1000
-        async with self._slots:
+        async with slots or self._slots:
             await self._faults.before(method)
-            self._count += 1
-            run = self._count
+            run = self._ledger.run()
             self._ledger.write(
                 "begin", run=run, op=op, m=method, k=key, s=self._name, d=deadline_at
             )
             try:
                 await asyncio.sleep(self._service_time * self._faults.slower)
+                if self.forward is not None:
+                    await self.forward(method, op, key)
             except asyncio.CancelledError:
                 self._ledger.write("cut", run=run, s=self._name)
                 raise
@@ -108,26 +128,26 @@ class TargetImpl:
 
     async def read(self, request: pb.ReadRequest, ctx: Ctx, /) -> pb.ReadResponse:
         key = request.key
-        value = await self._work("read", request.op, key, ctx, lambda: (False, key))
+        value = await self.work("read", request.op, key, ctx, lambda: (False, key))
         return pb.ReadResponse(value=value)
 
     async def write(self, request: pb.WriteRequest, ctx: Ctx, /) -> pb.WriteResponse:
         key, op = request.key, request.op
-        await self._work("write", op, key, ctx, lambda: self._keep(key, op))
+        await self.work("write", op, key, ctx, lambda: self._keep(key, op))
         return pb.WriteResponse()
 
     async def pay(self, request: pb.PayRequest, ctx: Ctx, /) -> pb.PayResponse:
         key, op = request.key, request.op
-        reply = await self._work("pay", op, key, ctx, lambda: self._pay(key, op))
+        reply = await self.work("pay", op, key, ctx, lambda: self._pay(key, op))
         return pb.PayResponse(receipt=reply)
 
     async def append(self, request: pb.AppendRequest, ctx: Ctx, /) -> pb.AppendResponse:
         key, op = request.key, request.op
-        await self._work("append", op, key, ctx, lambda: self._keep(key, op))
+        await self.work("append", op, key, ctx, lambda: self._keep(key, op))
         return pb.AppendResponse()
 
     async def watch(self, request: pb.WatchRequest, ctx: Ctx, /) -> AsyncIterator[pb.WatchResponse]:
-        await self._work("watch", request.op, "", ctx, lambda: (False, ""))
+        await self.work("watch", request.op, "", ctx, lambda: (False, ""))
         padding = b"x" * request.padding
         for number in range(request.count):
             yield pb.WatchResponse(number=number, padding=padding)
@@ -141,7 +161,7 @@ class TargetImpl:
                     Code.DATA_LOSS, f"message {message.number} where {count} was expected"
                 )
             count, op = count + 1, message.op
-        await self._work("load", op, "", ctx, lambda: (False, ""))
+        await self.work("load", op, "", ctx, lambda: (False, ""))
         return pb.LoadResponse(count=count)
 
     async def sync(
@@ -149,7 +169,7 @@ class TargetImpl:
     ) -> AsyncIterator[pb.SyncResponse]:
         async for message in request:
             if message.number == 0:
-                await self._work("sync", message.op, "", ctx, lambda: (False, ""))
+                await self.work("sync", message.op, "", ctx, lambda: (False, ""))
             yield pb.SyncResponse(number=message.number)
 
 
@@ -181,9 +201,21 @@ async def watch_lag(ledger: LedgerFile) -> None:
         ledger.write("lag", value=round(late, 4))
 
 
-class TargetInterface(Protocol):
-    """What a `ConnectPlugin` wants to see; the harness calls the generated client."""
+class NeighbourImpl:
+    """Another plugin on the same server: workers of its own, and the same faults if they name it.
 
-    async def read(self, op: int, key: str) -> str:
-        """Of the service."""
-        ...
+    Args:
+        target: The plugin that it is beside.
+        workers: Of its own.
+    """
+
+    def __init__(self, target: TargetImpl, *, workers: int) -> None:
+        self._target = target
+        self._slots = asyncio.Semaphore(workers)
+
+    async def peek(self, request: pb.PeekRequest, ctx: Ctx, /) -> pb.PeekResponse:
+        key = request.key
+        value = await self._target.work(
+            "peek", request.op, key, ctx, lambda: (False, key), slots=self._slots
+        )
+        return pb.PeekResponse(value=value)

@@ -31,11 +31,15 @@ class OpenLoop:
         planned: The schedule.
         call: Makes one call.
         recorder: Where time and attempts are taken down.
-        deadline: Seconds that each operation has.
+        deadline: Seconds that an operation of a method has.
     """
 
     def __init__(
-        self, planned: Sequence[Planned], call: Caller, recorder: Recorder, deadline: float
+        self,
+        planned: Sequence[Planned],
+        call: Caller,
+        recorder: Recorder,
+        deadline: Callable[[str], float],
     ) -> None:
         self._planned = planned
         self._call = call
@@ -97,14 +101,23 @@ class OpenLoop:
             self.lateness.append(called - planned.due)
         self._open[planned.op] = (planned, called, tries)
         error: Exception | None = None
+        patience = asyncio.timeout(planned.patience)
         try:
-            await self._call(planned, answer)
+            async with patience:
+                await self._call(planned, answer)
         except Exception as raised:  # noqa: BLE001  # whatever the caller would see is a result
             error = raised
         finally:
             current.reset(token)
         del self._open[planned.op]
-        self._note(planned, called, tries, answer, error, ended=self._recorder.now())
+        ended = self._recorder.now()
+        cancelled: float | None = None
+        if patience.expired() and planned.patience is not None:
+            cancelled = called + planned.patience
+            # What `asyncio.timeout` raises for a cancellation that stayed one.
+            if type(error) is TimeoutError:
+                error = None
+        self._note(planned, called, tries, answer, error, ended=ended, cancelled=cancelled)
 
     def _note(
         self,
@@ -115,10 +128,13 @@ class OpenLoop:
         error: Exception | None,
         *,
         ended: float | None,
+        cancelled: float | None = None,
     ) -> None:
         outcome: Outcome = "ok"
         code, name = "ok", ""
-        if ended is None:
+        if cancelled is not None and error is None:
+            outcome, code = "info", "canceled"
+        elif ended is None:
             outcome, code = "info", ""
         elif error is not None:
             sure = isinstance(error, ConnectError) and delivery(error) is Delivery.NOT_SENT
@@ -134,7 +150,8 @@ class OpenLoop:
                 due=planned.due,
                 called=called,
                 ended=ended,
-                deadline=self._deadline,
+                cancelled=cancelled,
+                deadline=self._deadline(planned.method),
                 outcome=outcome,
                 code=code,
                 error=name,

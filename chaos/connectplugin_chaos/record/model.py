@@ -53,6 +53,7 @@ class Operation:
         sent: Messages that a stream should have carried.
         received: Their numbers, as they arrived.
         attempts: All tries.
+        cancelled: When its caller cancelled; None if he did not.
     """
 
     op: int
@@ -70,6 +71,7 @@ class Operation:
     sent: int = 0
     received: tuple[int, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    cancelled: float | None = None
 
     def good(self, tolerance: float = 0.15) -> bool:
         """Whether it came back well, and in time."""

@@ -14,8 +14,13 @@ from connectplugin_interceptors.events import (
     CircuitChanged,
     EndpointChanged,
     Event,
+    FallbackUsed,
+    FaultInjected,
+    HedgeSuppressed,
     Rejected,
     RetryStopped,
+    Waited,
+    WaitingForReady,
 )
 from connectplugin_interceptors.foreign import Link
 from connectplugin_interceptors.shapes import Stream, Unary, closing
@@ -87,6 +92,16 @@ class Recorder(Link):
                 self.notice("rejected", "", event.policy)
             case RetryStopped():
                 self.notice("retry_stopped", "", event.reason)
+            case FallbackUsed():
+                self.notice("fallback", "", event.source)
+            case FaultInjected():
+                self.notice("fault_injected", "", event.fault)
+            case HedgeSuppressed():
+                self.notice("hedge_suppressed", "", event.reason)
+            case Waited():
+                self.notice("waited", "", event.policy, event.duration)
+            case WaitingForReady():
+                self.notice("waited", "", "ready")
             case _:
                 pass
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import yaml
+from connectrpc.code import Code
 
-from connectplugin_chaos.arms.names import check_arm
+from connectplugin_chaos.arms.names import ADDITIONS, check_arm
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
 from connectplugin_chaos.check.resources import KINDS
+from connectplugin_chaos.engine.soup import MENU
 from connectplugin_chaos.engine.verb import Argument, Verb
 from connectplugin_chaos.engine.verbs import VERBS
 from connectplugin_chaos.scenario.comparisons import comparisons
@@ -21,15 +23,18 @@ from connectplugin_chaos.scenario.model import (
     Plan,
     Scenario,
     Seconds,
+    Soup,
     Tier,
     Topology,
     Workload,
 )
 from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
+from connectplugin_chaos.scenario.policies import read_variant
+from connectplugin_chaos.scenario.variants import Variant
 
 _KEYS: Final = (
     "id", "title", "why", "claim", "tier", "seeds", "topology", "workload", "timeline",
-    "warmup", "phases", "short", "arms", "tier_arms", "expect",
+    "warmup", "phases", "short", "arms", "tier_arms", "expect", "variants", "soup",
 )  # fmt: skip
 _REQUIRED: Final = ("id", "title", "claim", "tier", "workload", "phases", "expect")
 
@@ -87,6 +92,8 @@ def parse(text: str, path: str) -> Scenario:
                 keys["workload"],
                 f"workload.mix has no method {name!r}{nearest(name, typing.get_args(Method))}",
             )
+    if "peek" in workload.mix and workload.through == "stack":
+        reader.fail(keys["workload"], "workload.mix has 'peek', which wants `through: plugin`")
     plan = _plan(reader, keys["phases"], get("warmup", Seconds, Seconds(1.0)), 0.0, ())
     timeline = tuple(
         _happening(reader, node, topology)
@@ -101,8 +108,9 @@ def parse(text: str, path: str) -> Scenario:
         if name not in typing.get_args(Tier):
             known = nearest(name, typing.get_args(Tier))
             reader.fail(keys["tier_arms"], f"tier_arms has no tier {name!r}{known}")
+    variants = _variants(reader, keys["variants"]) if "variants" in keys else {}
     for arm in {*arms, *expect}.union(*tier_arms.values()):
-        if (problem := check_arm(arm)) is not None:
+        if (problem := check_arm(arm, variants)) is not None:
             reader.fail(keys.get("arms", keys["expect"]), problem)
     return Scenario(
         id=get("id", str, ""),
@@ -120,8 +128,34 @@ def parse(text: str, path: str) -> Scenario:
         tier_arms=tier_arms,
         expect=expect,
         compare=comparisons(reader, compared, tuple(plan.phases)) if compared is not None else (),
+        variants=variants,
+        soup=_soup(reader, keys["soup"]) if "soup" in keys else None,
         path=path,
     )
+
+
+def _variants(reader: Reader, node: yaml.Node) -> dict[str, Variant]:
+    if not isinstance(node, yaml.MappingNode):
+        reader.fail(node, "variants must be a mapping of names to policies")
+    for key, _ in node.value:
+        if str(key.value) in ADDITIONS:
+            reader.fail(
+                key, f"the name {key.value!r} is taken: every scenario has stack+{key.value}"
+            )
+    return {
+        str(key.value): read_variant(reader, value, f"variants.{key.value}")
+        for key, value in node.value
+    }
+
+
+def _soup(reader: Reader, node: yaml.Node) -> Soup:
+    soup: Soup = reader.read(node, Soup, "soup")
+    for verb in soup.verbs:
+        if verb not in MENU:
+            reader.fail(node, f"soup.verbs has no {verb!r}{nearest(verb, MENU)}")
+    if not 0 < soup.shortest <= soup.longest or soup.end - soup.begin <= soup.longest:
+        reader.fail(node, "soup must have 0 < shortest <= longest < end - begin")
+    return soup
 
 
 def _short(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Plan:
@@ -239,6 +273,8 @@ def _words(phases: Sequence[str], topology: Topology) -> Words:
         "endpoint": places,
         "endpoints": places,
         "of": KINDS,
+        "server": [f"s{number + 1}" for number in range(topology.servers)],
+        "right": [code.value for code in Code],
     }
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NewType, TypeAlias
 
+from connectplugin_chaos.scenario.variants import Variant
+
 Seconds = NewType("Seconds", float)
 """In a file: `500ms`, `3s`, `2m`, or a number of seconds."""
 
@@ -15,7 +17,8 @@ Share = NewType("Share", float)
 
 Tier: TypeAlias = Literal["smoke", "core", "full"]
 
-Method: TypeAlias = Literal["read", "write", "pay", "append", "watch", "load", "sync"]
+Method: TypeAlias = Literal["read", "write", "pay", "append", "watch", "load", "sync", "peek"]
+"""`peek` is the neighbour's, another plugin on the same servers; the others are one plugin's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +34,10 @@ class Topology:
         direct: Whether clients call the servers themselves. For faults of processes: before a
             server that is gone, a proxy still takes connections, and then closes them.
         connect_timeout: That the clients of all arms give a connection; by default 5 s.
+        chain: Whether each server calls the next one before it answers (s1 the one behind p2, and
+            so on), through the same arm as the client; the client calls s1 only.
+        keep_alive: After so many idle seconds the servers close a connection; by default they wait
+            until the clients do.
     """
 
     servers: int = 1
@@ -39,6 +46,8 @@ class Topology:
     queue: int | None = None
     direct: bool = False
     connect_timeout: Seconds | None = None
+    chain: bool = False
+    keep_alive: Seconds | None = None
 
     @property
     def capacity(self) -> float:
@@ -52,13 +61,15 @@ class Arrivals:
 
     Attributes:
         process: `poisson`, or `constant` distances.
-        rate: A second.
-        burst: From its time on the rate is another: pairs of time and rate.
+        rate: A second; 0 for none.
+        steps: From its time on the rate is another: pairs of time and rate.
+        jitter: By how much constant distances vary, to both sides.
     """
 
     process: Literal["poisson", "constant"] = "poisson"
     rate: Rate = Rate(100.0)
     steps: tuple["Step", ...] = ()
+    jitter: Seconds = Seconds(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +78,22 @@ class Step:
 
     at: Seconds
     rate: Rate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cancelling:
+    """Callers that lose patience: a share of the calls is cancelled, by chance within a time."""
+
+    share: Share
+    within: Seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowReaders:
+    """Consumers that take their time: in a share of the streams of responses, between messages."""
+
+    share: Share
+    pause: Seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +107,14 @@ class Workload:
         messages: In each stream.
         interval: Between the messages of a stream of responses.
         padding: Bytes in each message of a stream of responses.
+        stream_deadline: Of operations that are streams of responses; by default `deadline`.
+        clients: Independent ones, each with connections of its own; they take turns.
+        keys: How many there are, when operations share them; by default each has its own.
+        cancel: Whether callers cancel.
+        slow_readers: Whether some consumers are slow.
+        through: `stack`: a generated client over the arm's chain. `plugin`: `connectplugin.Client`
+            with the same chain, dispensed after its handshake. `visit`: a `Client` of its own for
+            each operation, handshake included.
     """
 
     arrivals: Arrivals
@@ -90,6 +125,17 @@ class Workload:
     messages: int = 10
     interval: Seconds = Seconds(0.01)
     padding: int = 0
+    stream_deadline: Seconds | None = None
+    clients: int = 1
+    keys: int | None = None
+    cancel: Cancelling | None = None
+    slow_readers: SlowReaders | None = None
+    through: Literal["stack", "plugin", "visit"] = "stack"
+
+    def deadline_of(self, method: str) -> float:
+        """Seconds that an operation of a method has."""
+        streams = method in {"watch", "sync"} and self.stream_deadline is not None
+        return float(self.stream_deadline if streams else self.deadline)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +160,27 @@ class Happening:
     places: tuple[str, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
     line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soup:
+    """Faults at random times and places, all from the seed: never two at one server.
+
+    Attributes:
+        begin: When the first may begin.
+        end: When the last is over.
+        verbs: Which; see `engine.soup`. By default all that it knows.
+        shortest: Seconds of a fault, at least.
+        longest: And at most.
+        pause: Seconds between two faults of a server, on average.
+    """
+
+    begin: Seconds
+    end: Seconds
+    verbs: tuple[str, ...] = ()
+    shortest: Seconds = Seconds(0.3)
+    longest: Seconds = Seconds(2.0)
+    pause: Seconds = Seconds(1.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +252,8 @@ class Scenario:
         tier_arms: Instead of these, in a tier; in the smoke tier by default our stack only.
         expect: By arm.
         compare: Between arms; what was not run is not compared.
+        variants: Policies of arms `BASE+NAME`, by name.
+        soup: Faults by chance, besides the timeline's.
         path: Of the file.
     """
 
@@ -203,4 +272,6 @@ class Scenario:
     tier_arms: Mapping[str, tuple[str, ...]]
     expect: Mapping[str, tuple[Expectation, ...]]
     compare: tuple[Comparison, ...] = ()
+    variants: Mapping[str, Variant] = field(default_factory=dict[str, Variant])
+    soup: "Soup | None" = None
     path: str = ""

@@ -19,7 +19,7 @@ from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DE
 from protobuf import DescService
 
 from . import target_pb
-from .target_pb import AppendRequest, AppendResponse, LoadRequest, LoadResponse, PayRequest, PayResponse, ReadRequest, ReadResponse, SyncRequest, SyncResponse, WatchRequest, WatchResponse, WriteRequest, WriteResponse
+from .target_pb import AppendRequest, AppendResponse, LoadRequest, LoadResponse, PayRequest, PayResponse, PeekRequest, PeekResponse, ReadRequest, ReadResponse, SyncRequest, SyncResponse, WatchRequest, WatchResponse, WriteRequest, WriteResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -658,4 +658,153 @@ class TargetServiceClientSync(ConnectClientSync):
             ),
             headers=headers,
             timeout_ms=timeout_ms,
+        )
+class NeighbourService(Protocol):
+    """
+    Another plugin on the same servers, with a capacity of its own.
+    """
+    async def peek(self, request: PeekRequest, ctx: RequestContext[PeekRequest, PeekResponse], /) -> PeekResponse:
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    @classmethod
+    def desc(cls) -> DescService:
+        """Returns the descriptor for this service."""
+        return next(s for s in target_pb.desc().services if s.type_name == 'chaos_target.v1.NeighbourService')
+
+class NeighbourServiceASGIApplication(ConnectASGIApplication[NeighbourService]):
+    def __init__(
+        self,
+        service: NeighbourService | AsyncGenerator[NeighbourService],
+        *,
+        interceptors: Iterable[Interceptor] = (),
+        read_max_bytes: int | None = DEFAULT_READ_MAX_BYTES,
+        compressions: Iterable[Compression] | None = None,
+        codecs: Iterable[Codec] | None = None,
+    ) -> None:
+        super().__init__(
+            service=service,
+            endpoints=lambda svc: {
+                "/chaos_target.v1.NeighbourService/Peek": Endpoint.unary(
+                    method=MethodInfo(
+                        name="Peek",
+                        service_name="chaos_target.v1.NeighbourService",
+                        input=PeekRequest,
+                        output=PeekResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.peek,
+                ),
+            },
+            interceptors=interceptors,
+            read_max_bytes=read_max_bytes,
+            compressions=compressions,
+            codecs=codecs,
+        )
+
+    @property
+    def path(self) -> str:
+        """Returns the URL path to mount the application to when serving multiple applications."""
+        return "/chaos_target.v1.NeighbourService"
+
+
+class NeighbourServiceClient(ConnectClient):
+    """
+    Another plugin on the same servers, with a capacity of its own.
+    """
+    async def peek(
+        self,
+        request: PeekRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> PeekResponse:
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="Peek",
+                service_name="chaos_target.v1.NeighbourService",
+                input=PeekRequest,
+                output=PeekResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+
+class NeighbourServiceSync(Protocol):
+    """
+    Another plugin on the same servers, with a capacity of its own.
+    """
+    def peek(self, request: PeekRequest, ctx: RequestContext[PeekRequest, PeekResponse], /) -> PeekResponse:
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    @classmethod
+    def desc(cls) -> DescService:
+        """Returns the descriptor for this service."""
+        return next(s for s in target_pb.desc().services if s.type_name == 'chaos_target.v1.NeighbourService')
+
+class NeighbourServiceWSGIApplication(ConnectWSGIApplication):
+    def __init__(
+        self,
+        service: NeighbourServiceSync,
+        interceptors: Iterable[InterceptorSync] = (),
+        read_max_bytes: int | None = DEFAULT_READ_MAX_BYTES,
+        compressions: Iterable[Compression] | None = None,
+        codecs: Iterable[Codec] | None = None,
+    ) -> None:
+        super().__init__(
+            endpoints={
+                "/chaos_target.v1.NeighbourService/Peek": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="Peek",
+                        service_name="chaos_target.v1.NeighbourService",
+                        input=PeekRequest,
+                        output=PeekResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.peek,
+                ),
+            },
+            interceptors=interceptors,
+            read_max_bytes=read_max_bytes,
+            compressions=compressions,
+            codecs=codecs,
+        )
+
+    @property
+    def path(self) -> str:
+        """Returns the URL path to mount the application to when serving multiple applications."""
+        return "/chaos_target.v1.NeighbourService"
+
+
+class NeighbourServiceClientSync(ConnectClientSync):
+    """
+    Another plugin on the same servers, with a capacity of its own.
+    """
+    def peek(
+        self,
+        request: PeekRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> PeekResponse:
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="Peek",
+                service_name="chaos_target.v1.NeighbourService",
+                input=PeekRequest,
+                output=PeekResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
         )

@@ -18,6 +18,68 @@ if TYPE_CHECKING:
     from protobuf import DescFile
 
 
+_PeekRequestFields: TypeAlias = Literal["op", "key"]
+
+class PeekRequest(Message[_PeekRequestFields]):
+    """
+    ```proto
+    message chaos_target.v1.PeekRequest
+    ```
+
+    Attributes:
+        op:
+            ```proto
+            int64 op = 1;
+            ```
+        key:
+            ```proto
+            string key = 2;
+            ```
+    """
+
+    __slots__ = ("op", "key")
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            op: int = 0,
+            key: str = "",
+        ) -> None:
+            pass
+
+        op: int
+        key: str
+
+_PeekResponseFields: TypeAlias = Literal["value"]
+
+class PeekResponse(Message[_PeekResponseFields]):
+    """
+    ```proto
+    message chaos_target.v1.PeekResponse
+    ```
+
+    Attributes:
+        value:
+            ```proto
+            string value = 1;
+            ```
+    """
+
+    __slots__ = ("value",)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            value: str = "",
+        ) -> None:
+            pass
+
+        value: str
+
 _ReadRequestFields: TypeAlias = Literal["op", "key"]
 
 class ReadRequest(Message[_ReadRequestFields]):
@@ -464,9 +526,11 @@ class SyncResponse(Message[_SyncResponseFields]):
 
 
 _DESC = file_desc(
-    b'\n\x1cchaos_target/v1/target.proto\x12\x0fchaos_target.v1"/\n\x0bReadRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"$\n\x0cReadResponse\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value"F\n\x0cWriteRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n\x05value\x18\x03 \x01(\tR\x05value"\x0f\n\rWriteResponse".\n\nPayRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"\'\n\x0bPayResponse\x12\x18\n\x07receipt\x18\x01 \x01(\tR\x07receipt"1\n\rAppendRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"\x10\n\x0eAppendResponse"y\n\x0cWatchRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x14\n\x05count\x18\x02 \x01(\x03R\x05count\x12)\n\x10interval_seconds\x18\x03 \x01(\x01R\x0fintervalSeconds\x12\x18\n\x07padding\x18\x04 \x01(\x03R\x07padding"A\n\rWatchResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12\x18\n\x07padding\x18\x02 \x01(\x0cR\x07padding"5\n\x0bLoadRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number"$\n\x0cLoadResponse\x12\x14\n\x05count\x18\x01 \x01(\x03R\x05count"5\n\x0bSyncRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number"&\n\x0cSyncResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number2\xa1\x04\n\rTargetService\x12H\n\x04Read\x12\x1c.chaos_target.v1.ReadRequest\x1a\x1d.chaos_target.v1.ReadResponse"\x03\x90\x02\x01\x12K\n\x05Write\x12\x1d.chaos_target.v1.WriteRequest\x1a\x1e.chaos_target.v1.WriteResponse"\x03\x90\x02\x02\x12E\n\x03Pay\x12\x1b.chaos_target.v1.PayRequest\x1a\x1c.chaos_target.v1.PayResponse"\x03\x90\x02\x02\x12I\n\x06Append\x12\x1e.chaos_target.v1.AppendRequest\x1a\x1f.chaos_target.v1.AppendResponse\x12M\n\x05Watch\x12\x1d.chaos_target.v1.WatchRequest\x1a\x1e.chaos_target.v1.WatchResponse"\x03\x90\x02\x010\x01\x12J\n\x04Load\x12\x1c.chaos_target.v1.LoadRequest\x1a\x1d.chaos_target.v1.LoadResponse"\x03\x90\x02\x02(\x01\x12L\n\x04Sync\x12\x1c.chaos_target.v1.SyncRequest\x1a\x1d.chaos_target.v1.SyncResponse"\x03\x90\x02\x02(\x010\x01b\x06proto3',
+    b'\n\x1cchaos_target/v1/target.proto\x12\x0fchaos_target.v1"/\n\x0bPeekRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"$\n\x0cPeekResponse\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value"/\n\x0bReadRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"$\n\x0cReadResponse\x12\x14\n\x05value\x18\x01 \x01(\tR\x05value"F\n\x0cWriteRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key\x12\x14\n\x05value\x18\x03 \x01(\tR\x05value"\x0f\n\rWriteResponse".\n\nPayRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"\'\n\x0bPayResponse\x12\x18\n\x07receipt\x18\x01 \x01(\tR\x07receipt"1\n\rAppendRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x10\n\x03key\x18\x02 \x01(\tR\x03key"\x10\n\x0eAppendResponse"y\n\x0cWatchRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x14\n\x05count\x18\x02 \x01(\x03R\x05count\x12)\n\x10interval_seconds\x18\x03 \x01(\x01R\x0fintervalSeconds\x12\x18\n\x07padding\x18\x04 \x01(\x03R\x07padding"A\n\rWatchResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number\x12\x18\n\x07padding\x18\x02 \x01(\x0cR\x07padding"5\n\x0bLoadRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number"$\n\x0cLoadResponse\x12\x14\n\x05count\x18\x01 \x01(\x03R\x05count"5\n\x0bSyncRequest\x12\x0e\n\x02op\x18\x01 \x01(\x03R\x02op\x12\x16\n\x06number\x18\x02 \x01(\x03R\x06number"&\n\x0cSyncResponse\x12\x16\n\x06number\x18\x01 \x01(\x03R\x06number2\xa1\x04\n\rTargetService\x12H\n\x04Read\x12\x1c.chaos_target.v1.ReadRequest\x1a\x1d.chaos_target.v1.ReadResponse"\x03\x90\x02\x01\x12K\n\x05Write\x12\x1d.chaos_target.v1.WriteRequest\x1a\x1e.chaos_target.v1.WriteResponse"\x03\x90\x02\x02\x12E\n\x03Pay\x12\x1b.chaos_target.v1.PayRequest\x1a\x1c.chaos_target.v1.PayResponse"\x03\x90\x02\x02\x12I\n\x06Append\x12\x1e.chaos_target.v1.AppendRequest\x1a\x1f.chaos_target.v1.AppendResponse\x12M\n\x05Watch\x12\x1d.chaos_target.v1.WatchRequest\x1a\x1e.chaos_target.v1.WatchResponse"\x03\x90\x02\x010\x01\x12J\n\x04Load\x12\x1c.chaos_target.v1.LoadRequest\x1a\x1d.chaos_target.v1.LoadResponse"\x03\x90\x02\x02(\x01\x12L\n\x04Sync\x12\x1c.chaos_target.v1.SyncRequest\x1a\x1d.chaos_target.v1.SyncResponse"\x03\x90\x02\x02(\x010\x012\\\n\x10NeighbourService\x12H\n\x04Peek\x12\x1c.chaos_target.v1.PeekRequest\x1a\x1d.chaos_target.v1.PeekResponse"\x03\x90\x02\x01b\x06proto3',
     [],
     {
+        "PeekRequest": PeekRequest,
+        "PeekResponse": PeekResponse,
         "ReadRequest": ReadRequest,
         "ReadResponse": ReadResponse,
         "WriteRequest": WriteRequest,
