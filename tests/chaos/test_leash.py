@@ -74,3 +74,22 @@ async def test_silence_is_told_with_the_log(tmp_path: Path) -> None:
     with pytest.raises(ProcessError, match=r"mute has said nothing for 0\.5 s; .*why"):
         await process.line(0.5)
     await process.kill()
+
+
+async def test_a_successor_waits_for_its_line(tmp_path: Path) -> None:
+    echo = "import sys; print('ready', flush=True); print(sys.stdin.readline(), flush=True)"
+    process = await start(
+        [sys.executable, "-c", echo], name="echo", log=tmp_path / "log", read=True, feed=True
+    )
+    assert await process.line(10) == "ready"
+    process.feed("go")
+    assert await process.line(10) == "go"
+    await process.kill()
+
+
+async def test_what_is_not_fed_cannot_be_written_to(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = await start(command, name="deaf", log=tmp_path / "log")
+    with pytest.raises(ProcessError, match="deaf: nothing can be written to it"):
+        process.feed("go")
+    await process.kill()

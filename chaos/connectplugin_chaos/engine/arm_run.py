@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,7 +90,10 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     arm = make(job.arm, scenario.variants)
     fleet = Fleet(scenario.topology, arm.servers, job.folder)
     stack.push_async_callback(fleet.kill)
-    await fleet.start()
+    happenings = scenario.timeline
+    if scenario.soup is not None:
+        happenings += stir(scenario.soup, job.seed, scenario.topology.servers)
+    await fleet.start(deaths(happenings, tuple(fleet.targets)))
     supervisor = await stack.enter_async_context(Supervisor(job.binary, job.folder))
     proxies = {
         f"p{number}": await supervisor.api.create(f"p{number}", target.address)
@@ -113,9 +116,6 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     call = await stack.enter_async_context(opened)
     planned = schedule(job.seed, scenario.workload, plan)
     loop = OpenLoop(planned, call, recorder, scenario.workload.deadline_of)
-    happenings = scenario.timeline
-    if scenario.soup is not None:
-        happenings += stir(scenario.soup, job.seed, scenario.topology.servers)
     timeline = Timeline(happenings, plan.shift, proxies, fleet.targets, recorder)
     held = asyncio.create_task(
         probes.watch(lambda what, value: recorder.notice("resource", "client", what, value))
@@ -148,6 +148,16 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
         end=now,
     )
     run.ledger = await fleet.ledger(zero)
+
+
+def deaths(happenings: Iterable[Happening], every: tuple[str, ...]) -> list[str]:
+    """The servers that are killed, as often as they are."""
+    return [
+        name
+        for happening in happenings
+        if happening.fault == "kill"
+        for name in happening.places or every
+    ]
 
 
 async def _together(

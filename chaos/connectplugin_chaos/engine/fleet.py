@@ -4,7 +4,7 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ class Target:
     Attributes:
         name: `s1`, `s2`, ...
         address: `host:port`, the same after a restart.
+        successors: Processes that wait to be the next one; see `prepare`.
     """
 
     def __init__(self, name: str, folder: Path, topology: Topology, kind: ServerKind) -> None:
@@ -41,13 +42,14 @@ class Target:
         self._topology = topology
         self._kind = kind
         self._process: Leashed | None = None
+        self.successors: list[Leashed] = []
         self._control = 0
         self._log = folder / f"{name}.log"
         self._faults: dict[str, dict[str, Any]] = {}
         self._next: dict[str, Any] | None = None
 
     async def start(self) -> None:
-        """Start it, and wait until it serves.
+        """Start it, and wait until it serves; takes a successor if there is one.
 
         Raises:
             ProcessError: It does not.
@@ -65,8 +67,11 @@ class Target:
             "grace": _GRACE,
             "faults": self._faults,
         }
-        command = [sys.executable, "-m", "connectplugin_chaos.engine.target", json.dumps(config)]
-        self._process = await start(command, name=self.name, log=self._log, read=True)
+        if self.successors:
+            self._process = self.successors.pop()
+            self._process.feed(json.dumps(config))
+        else:
+            self._process = await self._spawn(json.dumps(config))
         line = await self._process.line(_START_WITHIN)
         if not line:
             msg = f"{self.name} did not start; {self._process.last_words()}"
@@ -87,6 +92,23 @@ class Target:
         """
         self._next = {"do": "next", "url": url, "arm": arm, "deadline": deadline}
         await self.tell(**self._next)
+
+    async def prepare(self) -> None:
+        """Start a successor that waits to be needed.
+
+        What takes long in a start is to load the code. A kill is about the server, not about that,
+        and the processor is for the calls.
+
+        Raises:
+            ProcessError: It does not.
+        """
+        successor = await self._spawn("-", feed=True)
+        self.successors.append(successor)
+        await successor.line(_START_WITHIN)
+
+    async def _spawn(self, config: str, *, feed: bool = False) -> Leashed:
+        command = [sys.executable, "-m", "connectplugin_chaos.engine.target", config]
+        return await start(command, name=self.name, log=self._log, read=True, feed=feed)
 
     async def tell(self, **command: Any) -> dict[str, Any]:
         """A command over the control connection; see `target.Control`."""
@@ -134,6 +156,13 @@ class Target:
         """SIGKILL."""
         if self._process is not None:
             await self._process.kill()
+
+    async def end(self) -> None:
+        """SIGKILL, also for the successors that were not needed."""
+        for process in self.successors:
+            await process.kill()
+        self.successors.clear()
+        await self.kill()
 
     async def stop(self) -> int:
         """SIGTERM: it drains; its exit code."""
@@ -236,16 +265,22 @@ class Fleet:
             for number in range(topology.servers)
         }
 
-    async def start(self) -> None:
-        """Start all of them."""
-        async with asyncio.TaskGroup() as group:
-            for target in self.targets.values():
-                group.create_task(target.start())
+    async def start(self, deaths: Iterable[str] = ()) -> None:
+        """Start all of them, and a successor for each that will be killed.
+
+        Args:
+            deaths: Their names; as often as they are killed.
+
+        Raises:
+            ProcessError: One does not start.
+        """
+        await asyncio.gather(*(target.start() for target in self.targets.values()))
+        await asyncio.gather(*(self.targets[name].prepare() for name in deaths))
 
     async def kill(self) -> None:
         """End all of them, at once."""
         for target in self.targets.values():
-            await target.kill()
+            await target.end()
 
     async def ledger(self, zero: float) -> Ledger:
         """What all have written down, and what they have in the end."""

@@ -63,6 +63,14 @@ class Leashed:
             msg = f"{self.name} has said nothing for {limit:g} s; {self.last_words()}"
             raise ProcessError(msg) from None
 
+    def feed(self, line: str) -> None:
+        """Write a line to its stdin; for a process that was started with `feed`."""
+        stdin = self._process.stdin
+        if stdin is None:
+            msg = f"{self.name}: nothing can be written to it"
+            raise ProcessError(msg)
+        stdin.write(line.encode() + b"\n")
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to its group; nothing if it has ended."""
         if self.alive:
@@ -105,6 +113,7 @@ async def start(
     log: Path,
     environment: Mapping[str, str] | None = None,
     read: bool = False,
+    feed: bool = False,
 ) -> Leashed:
     """Start a program that ends when this process ends.
 
@@ -114,6 +123,7 @@ async def start(
         log: Where its output goes; appended to.
         environment: Besides this process's own.
         read: Whether its stdout is read by `Leashed.line` instead.
+        feed: Whether its stdin is written by `Leashed.feed`.
 
     Raises:
         ProcessError: It cannot be started.
@@ -128,7 +138,7 @@ async def start(
                 str(_LEASH),
                 str(os.getpid()),
                 *command,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if feed else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if read else sink,
                 stderr=sink,
                 env={**inherited, "NO_PROXY": "*", **(environment or {})},

@@ -1,7 +1,8 @@
 """The process of a plugin server: `python -m connectplugin_chaos.engine.target CONFIG`.
 
-CONFIG is JSON. It prints one line of JSON once it serves, and takes commands, a line of JSON each,
-on a control port that no proxy stands before.
+CONFIG is JSON; with `-` it says `{}` when it is ready, and takes CONFIG from its stdin when it is
+to serve, so that a server that comes back is there at once. It prints one line of JSON once it
+serves, and takes commands, a line of JSON each, on a control port that no proxy stands before.
 """
 
 import asyncio
@@ -127,5 +128,15 @@ async def run(config: dict[str, Any]) -> None:
         )
 
 
+def main(given: str) -> None:
+    """Serve, at once or when told to."""
+    if given == "-":
+        print("{}", flush=True)
+        given = sys.stdin.readline()
+        if not given:  # it was not needed
+            return
+    asyncio.run(run(json.loads(given)))
+
+
 if __name__ == "__main__":
-    asyncio.run(run(json.loads(sys.argv[1])))
+    main(sys.argv[1])
