@@ -7,14 +7,14 @@ The same Connect code has several meanings: a refused connection and a server th
 import enum
 from asyncio import CancelledError
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
 from pyqwest import ReadError, RemoteProtocolError, StreamError, StreamErrorCode, WriteError
 
 from connectplugin_interceptors.errors import DeadlineExceededError, Delivery, RejectedError
-from connectplugin_interceptors.wire import NACK_HEADER
+from connectplugin_interceptors.wire import DRAINING, NACK_HEADER
 
 
 class Outcome(enum.Enum):
@@ -26,6 +26,15 @@ class Outcome(enum.Enum):
 
     ANSWERED = "answered"
     """The peer is alive and answered with an error of the application's (not found, ...)."""
+
+    REFUSED = "refused"
+    """The peer is alive, and by its own policy did not do this call: too much to do, a quota used
+    up, too late.
+
+    To a circuit breaker that is no failure: a server that sheds load goes on doing all that it can,
+    and clients that stayed away from it would leave a part of that unused. It is no success either,
+    and says nothing of how fast the peer works: whoever spreads load goes elsewhere for a while.
+    """
 
     NEUTRAL = "neutral"
     """Nothing is learned: cancelled, refused on this side, or the caller's own mistake."""
@@ -41,7 +50,15 @@ class Cause(enum.Enum):
     """The TLS handshake failed over a certificate: not sent, and it will not get better."""
 
     REFUSED = "refused"
-    """The server refused before processing (nack header, HTTP/2 REFUSED_STREAM)."""
+    """The server refused before processing (nack header, HTTP/2 REFUSED_STREAM).
+
+    A nack's outcome is `REFUSED`, whatever reason it gives, one that is not known here included:
+    who can say no is alive, and the only refusal that means the contrary has a name of its own,
+    `DRAINING`. REFUSED_STREAM stays a `FAILURE`: a connection that goes down gives it as well.
+    """
+
+    DRAINING = "draining"
+    """The server stops: it refused before processing, and will refuse all that follows (nack)."""
 
     TRANSPORT = "transport"
     """The connection broke after bytes may have left."""
@@ -100,6 +117,10 @@ class Seen(Protocol):
         ...
 
 
+UNREACHED: Final = frozenset({Cause.CONNECTION, Cause.DRAINING})
+"""Nothing was sent, or nothing was done with it, and nobody is there who would: so the call may go
+elsewhere at once, and whoever waits for readiness waits on."""
+
 _BUSINESS = frozenset(
     {
         Code.INVALID_ARGUMENT,
@@ -117,12 +138,12 @@ _CERTIFICATE_MARKS = ("invalid peer certificate", "CERTIFICATE_VERIFY_FAILED")
 _FIXED = {
     Cause.CONNECTION: (Outcome.FAILURE, Delivery.NOT_SENT),
     Cause.CERTIFICATE: (Outcome.FAILURE, Delivery.NOT_SENT),
-    Cause.REFUSED: (Outcome.FAILURE, Delivery.NOT_SENT),
+    Cause.REFUSED: (Outcome.REFUSED, Delivery.NOT_SENT),
+    Cause.DRAINING: (Outcome.FAILURE, Delivery.NOT_SENT),
     Cause.TRANSPORT: (Outcome.FAILURE, Delivery.MAYBE),
     Cause.DEADLINE: (Outcome.FAILURE, Delivery.MAYBE),
     Cause.UNAVAILABLE: (Outcome.FAILURE, Delivery.MAYBE),
-    # A quota answer proves life: the breaker learns nothing from it.
-    Cause.THROTTLED: (Outcome.NEUTRAL, Delivery.MAYBE),
+    Cause.THROTTLED: (Outcome.REFUSED, Delivery.MAYBE),
     Cause.UNKNOWN: (Outcome.FAILURE, Delivery.MAYBE),
     Cause.ABORTED: (Outcome.ANSWERED, Delivery.ANSWERED),
     Cause.UNAUTHENTICATED: (Outcome.ANSWERED, Delivery.ANSWERED),
@@ -175,25 +196,29 @@ def classify(error: BaseException, seen: Seen | None = None) -> Verdict:
         return _verdict(Cause.REJECTED, code)
     if isinstance(error, DeadlineExceededError):
         return Verdict(Cause.DEADLINE, Outcome.FAILURE, error.delivery, code)
-    if seen is not None and seen.response_header(NACK_HEADER) is not None:
-        return _refused(code)
+    nack = None if seen is None else seen.response_header(NACK_HEADER)
+    if nack is not None:
+        return _verdict(Cause.DRAINING if nack == DRAINING else Cause.REFUSED, code)
     cause = error.__cause__
     if isinstance(cause, CancelledError):
         return _cancelled(code, seen)
     if cause is not None:
         return _by_cause(cause, code, seen)
+    return _answered(code, seen)
+
+
+def _answered(code: Code, seen: Seen | None) -> Verdict:
+    """The error itself is all there is: the peer's word, if it was asked."""
     verdict = _verdict(_by_code(code), code)
-    if seen is not None and not seen.entered:
+    if seen is None:
+        return verdict
+    if not seen.entered:
         # Raised by an interceptor on this side, in the peer's vocabulary.
         return Verdict(verdict.cause, verdict.outcome, Delivery.NOT_SENT, code)
+    if verdict.cause is Cause.THROTTLED and seen.status is None:
+        # Nobody has answered: connectrpc itself found the request too large to be sent.
+        return Verdict(verdict.cause, Outcome.NEUTRAL, verdict.delivery, code)
     return verdict
-
-
-def _refused(code: Code) -> Verdict:
-    if code is Code.RESOURCE_EXHAUSTED:
-        # A quota's refusal proves life, whether it is marked as unprocessed or not.
-        return Verdict(Cause.REFUSED, Outcome.NEUTRAL, Delivery.NOT_SENT, code)
-    return _verdict(Cause.REFUSED, code)
 
 
 def _cancelled(code: Code, seen: Seen | None) -> Verdict:
@@ -234,7 +259,7 @@ def _by_cause(cause: BaseException, code: Code, seen: Seen | None) -> Verdict:
             return Verdict(Cause.DEADLINE, verdict.outcome, Delivery.NOT_SENT, code)
         return verdict
     if isinstance(cause, StreamError) and cause.code == StreamErrorCode.REFUSED_STREAM:
-        return _verdict(Cause.REFUSED, code)
+        return Verdict(Cause.REFUSED, Outcome.FAILURE, Delivery.NOT_SENT, code)
     if isinstance(cause, StreamError | RemoteProtocolError | ReadError | WriteError):
         return _verdict(Cause.TRANSPORT, code)
     if seen is not None and seen.status is not None:

@@ -1,5 +1,7 @@
 """Header names that this package reads and writes."""
 
+from typing import Final
+
 ATTEMPTS_HEADER = "grpc-previous-rpc-attempts"
 """How many attempts of this call went before (gRPC A6); absent on the first."""
 
@@ -16,6 +18,9 @@ NACK_HEADER = "x-connectplugin-nack"
 
 A call so refused may be sent again whatever its idempotency (compare Finagle's nacks).
 """
+
+DRAINING: Final = "draining"
+"""The nack of a server that stops: this instance will not answer any more calls."""
 
 INSTANCE_HEADER = "x-connectplugin-instance"
 """On every response of a connectplugin server: which start of which process answered."""

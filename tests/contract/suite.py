@@ -148,6 +148,9 @@ def _is_one_of(link: object, policies: Sequence[Any]) -> bool:
     return any(isinstance(link, one) if isinstance(one, type) else link is one for one in policies)
 
 
+NACK = "x-connectplugin-nack"
+OVERLOADED = (NACK, "overloaded")
+
 ENDINGS: list[tuple[str, Step, Outcome]] = [
     ("success", answers(3), Outcome.SUCCESS),
     ("no response", answers(0), Outcome.SUCCESS),
@@ -155,7 +158,11 @@ ENDINGS: list[tuple[str, Step, Outcome]] = [
     ("canceled by the server", fails(Code.CANCELED), Outcome.ANSWERED),
     ("failure", fails(Code.INTERNAL), Outcome.FAILURE),
     ("unavailable", fails(Code.UNAVAILABLE), Outcome.FAILURE),
-    ("throttled", fails(Code.RESOURCE_EXHAUSTED), Outcome.NEUTRAL),
+    ("throttled", fails(Code.RESOURCE_EXHAUSTED), Outcome.REFUSED),
+    ("overloaded", fails(Code.UNAVAILABLE, headers=[OVERLOADED]), Outcome.REFUSED),
+    ("expired", fails(Code.DEADLINE_EXCEEDED, headers=[(NACK, "expired")]), Outcome.REFUSED),
+    ("a nack of the future", fails(Code.UNAVAILABLE, headers=[(NACK, "moved")]), Outcome.REFUSED),
+    ("draining", fails(Code.UNAVAILABLE, headers=[(NACK, "draining")]), Outcome.FAILURE),
     ("refused connection", refused(), Outcome.FAILURE),
     ("broken connection", breaks(), Outcome.FAILURE),
 ]

@@ -119,7 +119,7 @@ async def test_a_refusal_is_no_failure_of_the_peer_and_nothing_was_sent(
             await shape.run(client)
     verdict = noted_verdict(caught.value)
     assert verdict is not None
-    assert verdict.outcome is Outcome.NEUTRAL
+    assert verdict.outcome is Outcome.REFUSED
     assert delivery(caught.value) is Delivery.NOT_SENT
     assert virtual_time.now() < 0.1
 

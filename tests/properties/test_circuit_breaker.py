@@ -1,6 +1,6 @@
 """The breaker against the plainest model there is: lists of what happened when, and numbers.
 
-Times are multiples of 1/4 s, so that no float rounds, and the model can be exact.
+Times are multiples of 1/16 s, so that no float rounds, and the model can be exact.
 """
 
 import math
@@ -111,6 +111,7 @@ class BreakerModel(RuleBasedStateMachine):
         self.probing.add(self.generation)
         self.since = self.now
         self.good = 0
+        self.paused = -math.inf
         self.leases: dict[Live, float] = {}
 
     def held(self) -> list[float]:
@@ -122,6 +123,8 @@ class BreakerModel(RuleBasedStateMachine):
             return math.inf
         if self.state is OPEN:
             return max(0.0, self.until - self.now)
+        if self.state is HALF_OPEN and self.now < self.paused:
+            return self.paused - self.now
         if self.state is HALF_OPEN and len(self.held()) >= self.policy.probes:
             return min(1.0, min(self.held()) - self.now)
         return 0.0
@@ -201,8 +204,10 @@ class BreakerModel(RuleBasedStateMachine):
             self.good += 1
             if self.good >= self.policy.success_threshold:
                 self.close()
-        elif outcome is Outcome.ANSWERED and self.now - self.since >= 4.0:
+        elif outcome is not Outcome.NEUTRAL and self.now - self.since >= 4.0:
             self.close()
+        elif outcome is Outcome.REFUSED:
+            self.paused = max(self.paused, self.now + max(0.0625, min(hint, 6.0)))
 
     @rule(live=permits)
     def a_stream_responds(self, live: Live) -> None:

@@ -23,9 +23,9 @@ from tests.simulation.world import History, Host, World
 WORKERS, SECONDS = 10, 0.05
 CAPACITY = WORKERS / SECONDS
 DEADLINE = DeadlinePolicy(total=1.0, attempt=1.0)
-WITHOUT_BREAKER = ClientStack(deadline=DEADLINE, circuit_breaker=None)
-"""A circuit breaker takes a server that refuses two of three calls for a broken one, and stays away
-for a second: of a few clients so many may be away that a third of the capacity is left unused."""
+STANDARD = ClientStack(deadline=DEADLINE)
+"""The circuit breaker is in it: it must not take a server that refuses two of three calls for a
+broken one, or a third of the capacity is left unused by clients that stay away."""
 
 LEARNT, END = 6.0, 12.0
 """When the limit has been learned, and when the load ends."""
@@ -85,12 +85,12 @@ def test_without_any_limit_hardly_anything_is_answered_in_time(seed: int) -> Non
 
 @every_seed(2)
 def test_an_adaptive_limit_of_the_server_keeps_nine_tenths_of_the_capacity(seed: int) -> None:
-    history = overload(WITHOUT_BREAKER, seed, guarded=True)
+    history = overload(STANDARD, seed, guarded=True)
     assert share_of_capacity(history) >= 0.9, f"seed {seed}: {share_of_capacity(history):.0%}"
 
 
 @every_seed(2)
 def test_an_adaptive_limit_of_the_client_does_too(seed: int) -> None:
-    stack = replace(WITHOUT_BREAKER, concurrency=AdaptiveLimitPolicy())
+    stack = replace(STANDARD, concurrency=AdaptiveLimitPolicy())
     history = overload(stack, seed, guarded=False, clients=1)
     assert share_of_capacity(history) >= 0.9, f"seed {seed}: {share_of_capacity(history):.0%}"

@@ -87,8 +87,9 @@ def test_what_a_failure_means(cause: Cause, means: Meaning) -> None:
     assert meaning(verdict(cause), pushback=NO_PUSHBACK, untried=True) is means
 
 
-def test_an_attempt_that_never_left_is_replaced_while_there_is_somebody_else() -> None:
-    gone = verdict(Cause.CONNECTION)
+@pytest.mark.parametrize("cause", [Cause.CONNECTION, Cause.DRAINING])
+def test_an_attempt_that_never_left_is_replaced_while_there_is_somebody_else(cause: Cause) -> None:
+    gone = verdict(cause)
     assert meaning(gone, pushback=NO_PUSHBACK, untried=True) is Meaning.UNSENT
     assert meaning(gone, pushback=NO_PUSHBACK, untried=False) is Meaning.REPEATABLE
 

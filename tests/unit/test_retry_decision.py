@@ -44,7 +44,8 @@ class Seen:
         return self.headers.get(name)
 
 
-NACKED = Seen(status=503, headers={"x-connectplugin-nack": "draining"})
+NACKED = Seen(status=503, headers={"x-connectplugin-nack": "overloaded"})
+LEAVING = Seen(status=503, headers={"x-connectplugin-nack": "draining"})
 ANSWERED = Seen(status=200)
 NEVER_ENTERED = Seen(entered=False)
 
@@ -124,6 +125,7 @@ def rows() -> Iterable[Row]:
     yield Row("connect timeout", error(Code.DEADLINE_EXCEEDED, ConnectTimeout()), (YES, YES))
     yield Row("certificate", error(Code.UNAVAILABLE, CERTIFICATE), (NEVER, NEVER))
     yield Row("nack, unavailable", error(Code.UNAVAILABLE), (YES, YES), seen=NACKED)
+    yield Row("nack, draining", error(Code.UNAVAILABLE), (YES, YES), seen=LEAVING)
     yield Row("nack, exhausted", EXHAUSTED, (YES, YES), seen=NACKED)
     yield Row("nack, hint", EXHAUSTED, (YES, YES), seen=NACKED, pushback=HINT)
     for broken in (ReadError("x"), WriteError("x"), RemoteProtocolError("x")):
@@ -393,6 +395,16 @@ class TestTransparentRetry:
         empty = RetryBudget(ratio=0.0, window=10.0, reserve=0.0)
         assert word(ask(REFUSED_CONNECTION, budget=empty)) == "budget"
         assert word(ask(REFUSED_CONNECTION, number=2)) == "max_attempts"
+
+    def test_a_server_that_stops_is_left_at_once_and_for_nothing(self) -> None:
+        # Its pushback says when to come back to it, and somebody else is asked.
+        leaving = classify(error(Code.UNAVAILABLE), LEAVING)
+        empty = RetryBudget(ratio=0.0, window=10.0, reserve=0.0)
+        hint = Pushback(0.2)
+        decision = ask(leaving, idempotent=False, untried=True, budget=empty, pushback=hint)
+        assert decision == Retry(0.0, AttemptKind.TRANSPARENT)
+        assert ask(leaving, idempotent=False, pushback=hint) == Retry(0.2, AttemptKind.RETRY)
+        assert word(ask(leaving, untried=True, pushback=FORBIDDEN)) == "pushback"
 
     def test_a_server_that_refused_gets_its_wait_and_is_paid_for(self) -> None:
         # It was reached: going round all endpoints for nothing would multiply an overload.

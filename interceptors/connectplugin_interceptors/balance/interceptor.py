@@ -204,7 +204,7 @@ class Balance(Link):
         started: float,
         responded: bool = False,
     ) -> None:
-        pushback, verdict = own.attempt.pushback, own.attempt.verdict
+        pushback = own.attempt.pushback
         self.pool.settle(
             endpoint,
             own.call.settings.load_balancing,
@@ -213,7 +213,6 @@ class Balance(Link):
             now=self._clock.now(),
             responded=responded,
             hint=None if pushback is None else pushback.delay,
-            throttled=verdict is not None and verdict.cause is Cause.THROTTLED,
         )
         if self._emit is not None:
             self._tell(own)

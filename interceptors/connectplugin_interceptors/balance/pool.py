@@ -40,6 +40,7 @@ _DEFAULT: Final = BalancePolicy()
 # Members of an enumeration are looked up slowly, and these are asked for with each attempt.
 _FAILURE: Final = Outcome.FAILURE
 _NEUTRAL: Final = Outcome.NEUTRAL
+_REFUSED: Final = Outcome.REFUSED
 
 _MOST_MOVES: Final = 1_000
 
@@ -296,7 +297,6 @@ class EndpointPool:
         now: float,
         responded: bool = False,
         hint: float | None = None,
-        throttled: bool = False,
     ) -> None:
         """Take an attempt's end down.
 
@@ -308,13 +308,14 @@ class EndpointPool:
             now: Monotonic seconds.
             responded: Whether it is a stream, of which `responded` has told the answer.
             hint: Seconds for which the server asks to be left alone.
-            throttled: Whether a quota was used up: that is no failure, and no reason to come back.
         """
         endpoint.pending -= 1
         if endpoint.draining:
             self._let_go(endpoint)
         using = policy or _DEFAULT
-        if outcome is _FAILURE or throttled:
+        if outcome is _FAILURE or outcome is _REFUSED:
+            # A refusal is quick, and no outlier's failure; all the same nobody should come back for
+            # more of it. Where every endpoint refuses, all are avoided alike.
             took = now - started
             wait = using.penalty if hint is None else min(hint, LONGEST_HINT)
             endpoint.observe(max(took, wait), now, using.decay)

@@ -57,8 +57,9 @@ class Circuit:
     """One circuit: a machine, what it guards, and who is told when it moves.
 
     Attributes:
-        unreachable: Whether the last failure was that no connection could be made. Then calls that
-            wait for readiness, which try at a pace of their own, need not wait for the circuit too.
+        unreachable: Whether the last failure was that no connection could be made, or that a server
+            stops. Then calls that wait for readiness, which try at a pace of their own, need not
+            wait for the circuit too.
     """
 
     __slots__ = ("_client", "_emit", "endpoint", "machine", "method", "unreachable")

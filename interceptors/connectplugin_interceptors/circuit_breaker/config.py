@@ -18,7 +18,10 @@ class CircuitBreakerPolicy:
 
     Only what the peer or the way to it has done wrong is a failure, an expired deadline included.
     An error of the application (`not_found`, ...), a cancellation by the caller and a refusal by a
-    policy of this side are none.
+    policy, of this side or of the server's (overload, a quota, work that came too late), are none;
+    only the refusal of a server that drains is one, since that instance goes away. A probe that is
+    refused leaves the circuit half open; the next goes when the server wants it, and after a
+    `lease` of nothing but refusals the circuit closes.
 
     Attributes:
         failure_threshold: Failures in a row that open the circuit. Default 5; None: a run of

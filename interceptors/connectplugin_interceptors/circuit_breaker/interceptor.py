@@ -11,7 +11,7 @@ from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPoli
 from connectplugin_interceptors.circuit_breaker.machine import CircuitState, Permit
 from connectplugin_interceptors.errors import CircuitOpenError
 from connectplugin_interceptors.events import Emit, Rejected
-from connectplugin_interceptors.outcome import Cause, Outcome
+from connectplugin_interceptors.outcome import UNREACHED, Cause, Outcome
 from connectplugin_interceptors.shapes import Stream, Unary
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ class CircuitBreaker(Admission[Held | None]):
             # while it waited for a quota of this side. The endpoint has no part in that.
             outcome = Outcome.NEUTRAL
         elif outcome is Outcome.FAILURE:
-            circuit.unreachable = verdict.cause is Cause.CONNECTION
+            circuit.unreachable = verdict.cause in UNREACHED
         hint = 0.0 if pushback is None or pushback.delay is None else pushback.delay
         self.breakers.release(circuit, leave, outcome, expired=expired, hint=hint)
 

@@ -10,6 +10,12 @@ generation. So these have an answer by construction:
   free. Should the probe come back all the same while nothing has been decided, its word counts: it
   is news of this phase.
 - What if the call is cancelled? NEUTRAL gives the place back, and teaches nothing.
+- What if the server refuses a probe, because it has too much to do? It is alive, but to let all
+  calls loose on it now would make it worse. So the circuit stays half open, the next probe goes
+  when the server wants it (`hint`, at most `max_timeout`), and the first that is served closes the
+  circuit. Not for ever: when the server has refused for a whole lease the circuit closes, since it
+  is there for dead servers, and one probe at a time would keep from a busy one even the calls that
+  it would have served.
 - What if it is given back twice? The first word counts. (The first response of a stream's probe is
   such a first word: else a watch would hold the circuit half open for hours.)
 """
@@ -33,6 +39,9 @@ _TICK: Final = 1e-6
 _ROUNDING: Final = 1e-9
 
 _MOST_DOUBLINGS: Final = 30
+
+_LEAST_PAUSE: Final = 0.0625
+"""Seconds between a probe that was refused and the next, if the server does not ask for more."""
 
 # To look up a member of an enum costs as much as all the rest of a successful call (3.11).
 _SUCCESS: Final = Outcome.SUCCESS
@@ -69,7 +78,7 @@ class MoveReason(enum.Enum):
     PROBE_FAILED = "probe_failed"
     PROBES_SUCCEEDED = "probes_succeeded"
     ANSWERED = "answered"
-    """For a whole lease the peer answered, if only with errors of the application."""
+    """For a whole lease the peer answered, if only with errors of the application or refusals."""
 
     BY_HAND = "by_hand"
 
@@ -101,11 +110,15 @@ class Open:
 
 @dataclass(eq=False, slots=True)
 class HalfOpen:
-    """Probes pass; `leases` says when the place of each is free again."""
+    """Probes pass; `leases` says when the place of each is free again.
+
+    None passes before `paused`, when the server that has refused one wants to be asked again.
+    """
 
     since: float
     leases: dict["Permit", float] = field(default_factory=dict["Permit", float])
     good: int = 0
+    paused: float = -math.inf
 
 
 @dataclass(eq=False, frozen=True, slots=True)
@@ -185,7 +198,9 @@ class BreakerMachine:
                 return 0.0
             case Open(until):
                 return 0.0 if now >= until - _TICK else until - now
-            case HalfOpen(_, leases):
+            case HalfOpen(_, leases, _, paused):
+                if now < paused - _TICK:
+                    return paused - now
                 held = [lapses for lapses in leases.values() if now < lapses - _TICK]
                 if len(held) < self.policy.probes:
                     return 0.0
@@ -243,7 +258,7 @@ class BreakerMachine:
             if outcome is Outcome.FAILURE or self._is_slow(permit, outcome, now):
                 self._trip(now, MoveReason.PROBE_FAILED, hint=hint, rnd=rnd)
             else:
-                self._probed(phase, outcome, now)
+                self._probed(phase, outcome, now, hint)
 
     def probe_now(self, now: float) -> None:
         """A health check has succeeded: if the circuit is open, let a probe through at once.
@@ -278,7 +293,7 @@ class BreakerMachine:
         policy = self.policy
         failed = outcome is Outcome.FAILURE
         if not failed and outcome is not Outcome.SUCCESS:
-            return None  # a business error breaks no run, and heals none
+            return None  # a business error or a refusal breaks no run, and heals none
         phase.run = phase.run + 1 if failed else 0
         phase.calls.add(now, bad=failed)
         slow = self._is_slow(permit, outcome, now)
@@ -308,14 +323,19 @@ class BreakerMachine:
         ended = now if permit.responded is None else permit.responded
         return ended - permit.started >= limit
 
-    def _probed(self, phase: HalfOpen, outcome: Outcome, now: float) -> None:
+    def _probed(self, phase: HalfOpen, outcome: Outcome, now: float, hint: float) -> None:
         if outcome is Outcome.SUCCESS:
             phase.good += 1
             if phase.good >= self.policy.success_threshold:
                 self._close(MoveReason.PROBES_SUCCEEDED)
-        elif outcome is Outcome.ANSWERED and now - phase.since >= self.policy.lease - _TICK:
+        elif outcome is Outcome.NEUTRAL:
+            return
+        elif now - phase.since >= self.policy.lease - _TICK:
             # A peer that is asked for nothing but what it must refuse would never get well.
             self._close(MoveReason.ANSWERED)
+        elif outcome is Outcome.REFUSED:
+            pause = max(_LEAST_PAUSE, min(hint, self.policy.max_timeout))
+            phase.paused = max(phase.paused, now + pause)
 
     def _trip(self, now: float, reason: MoveReason, *, hint: float, rnd: float) -> None:
         self._trips += 1
@@ -353,7 +373,7 @@ class BreakerMachine:
                 return f"closed, {bad} of {total} failed, {run} in a row"
             case Open(until):
                 return f"open until {until:.3f}"
-            case HalfOpen(_, leases, good):
+            case HalfOpen(_, leases, good, _):
                 probes = f"half-open {len(leases)}/{policy.probes} probes"
                 if policy.success_threshold > 1:
                     return f"{probes}, {good}/{policy.success_threshold} successes"

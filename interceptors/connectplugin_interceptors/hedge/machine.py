@@ -108,7 +108,7 @@ def meaning(verdict: Verdict, *, pushback: Pushback, untried: bool) -> Meaning:
         untried: Whether there is an endpoint that the call has not tried.
     """
     match verdict.cause:
-        case Cause.CONNECTION:
+        case Cause.CONNECTION | Cause.DRAINING:
             return Meaning.UNSENT if untried else Meaning.REPEATABLE
         case Cause.REFUSED | Cause.TRANSPORT | Cause.UNAVAILABLE | Cause.DEADLINE:
             return Meaning.REPEATABLE

@@ -27,7 +27,7 @@ from connectplugin_interceptors.errors import (
     note_throttle_failure,
 )
 from connectplugin_interceptors.events import Emit, RetryScheduled, RetryStopped
-from connectplugin_interceptors.outcome import Cause, Verdict
+from connectplugin_interceptors.outcome import UNREACHED, Cause, Verdict
 from connectplugin_interceptors.pushback import NO_PUSHBACK
 from connectplugin_interceptors.ready.room import Place, WaitingRoom
 from connectplugin_interceptors.retry.config import RetryBudgetPolicy
@@ -216,7 +216,7 @@ class Retry:
         if progress.answered:
             self._stopped(call, GiveUpReason.STREAM_STARTED, verdict)
             raise error
-        if verdict.cause is not Cause.CONNECTION:
+        if verdict.cause not in UNREACHED:
             self._room.reachable()
         elif waits and not attempt.untried:
             return await self._wait(own, error, progress)

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from connectplugin_interceptors._budget import RetryBudget
 from connectplugin_interceptors.call import AttemptKind
 from connectplugin_interceptors.errors import Delivery
-from connectplugin_interceptors.outcome import Cause, Verdict
+from connectplugin_interceptors.outcome import UNREACHED, Cause, Verdict
 from connectplugin_interceptors.pushback import NO_PUSHBACK, Pushback
 from connectplugin_interceptors.retry.config import MOST_ATTEMPTS, RetryPolicy
 
@@ -127,9 +127,10 @@ def decide(
     reason = _forbidden_by(policy, failed)
     if reason is not None:
         return _give_up(reason, failed)
-    if failed.verdict.cause is Cause.CONNECTION and failed.untried and policy.max_attempts > 1:
-        # It never left this side and there is somebody else to ask, so nothing is repeated: no
-        # wait, and nothing to pay. Once per endpoint, so a call that finds all of them dead ends.
+    if _may_go_on(failed) and policy.max_attempts > 1:
+        # It never left this side, or found a server that takes nothing any more, and there is
+        # somebody else to ask: so nothing is repeated, there is no wait, and nothing to pay. Once
+        # per endpoint, so a call that finds all of them dead ends.
         if not _fits(0.0, failed.remaining):
             return _give_up(GiveUpReason.DEADLINE, failed)
         return Retry(0.0, AttemptKind.TRANSPARENT)
@@ -180,7 +181,12 @@ def _retryable(policy: RetryPolicy, failed: FailedAttempt) -> bool:
     """Whether an error of this class may go away by itself."""
     match failed.verdict.cause:
         case (
-            Cause.CONNECTION | Cause.REFUSED | Cause.TRANSPORT | Cause.UNAVAILABLE | Cause.DEADLINE
+            Cause.CONNECTION
+            | Cause.REFUSED
+            | Cause.DRAINING
+            | Cause.TRANSPORT
+            | Cause.UNAVAILABLE
+            | Cause.DEADLINE
         ):
             return True
         case Cause.THROTTLED:
@@ -199,6 +205,12 @@ def _retryable(policy: RetryPolicy, failed: FailedAttempt) -> bool:
             | Cause.CANCELLED
         ):
             return False
+
+
+def _may_go_on(failed: FailedAttempt) -> bool:
+    """Whether the attempt came to nothing where it was, and there is somebody else to ask."""
+    unreached = failed.verdict.cause in UNREACHED
+    return unreached and failed.untried and not failed.pushback.forbidden
 
 
 def _throttled(verdict: Verdict) -> bool:

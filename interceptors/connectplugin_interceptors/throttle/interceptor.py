@@ -12,7 +12,7 @@ from connectplugin_interceptors.clock import Clock
 from connectplugin_interceptors.errors import OverloadedError, is_throttle_failure
 from connectplugin_interceptors.events import Emit, Rejected
 from connectplugin_interceptors.foreign import Link
-from connectplugin_interceptors.outcome import Cause
+from connectplugin_interceptors.outcome import Cause, Outcome
 from connectplugin_interceptors.shapes import Stream, Unary, closing
 from connectplugin_interceptors.throttle.config import ThrottlePolicy
 from connectplugin_interceptors.throttle.machine import ThrottleMachine
@@ -111,6 +111,7 @@ class Throttle(Link):
             machine.dismiss(self._clock.now())
         elif (
             verdict.cause is Cause.DEADLINE
+            or verdict.outcome is Outcome.REFUSED
             or verdict.code in _REFUSING
             or is_throttle_failure(error)
         ):

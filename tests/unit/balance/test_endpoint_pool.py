@@ -11,6 +11,7 @@ from connectplugin_interceptors import BalancePolicy, ConfigError, EndpointPool
 from connectplugin_interceptors.balance.endpoint import Address, Endpoint, EndpointState
 from connectplugin_interceptors.balance.machine import Nobody
 from connectplugin_interceptors.outcome import Outcome
+from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 
 P2C = BalancePolicy()
 TURNS = BalancePolicy(policy="round_robin")
@@ -170,12 +171,25 @@ class TestThePick:
         driver.settle(endpoint, 0.001, Outcome.FAILURE, hint=hint)
         assert endpoint.rtt(driver.now, 10.0, 0.03) == counts
 
-    def test_a_quota_that_is_used_up_is_no_failure_and_still_avoided(self) -> None:
+    def test_a_refusal_of_the_server_is_no_failure_and_still_avoided(self) -> None:
         driver = Driver(1)
         endpoint = driver.pick()
-        driver.settle(endpoint, 0.001, Outcome.NEUTRAL, throttled=True)
+        driver.settle(endpoint, 0.001, Outcome.REFUSED)
         assert endpoint.rtt(driver.now, 10.0, 0.03) == 5.0
         assert (endpoint.succeeded, endpoint.failed) == (0, 0)
+
+    def test_who_sheds_more_than_its_peers_is_no_outlier(self) -> None:
+        driver = Driver(6)
+        rules = OutlierEjectionPolicy()
+        driver.learn(*[0.01] * 6)
+        driver.pick(ejection=rules)  # the first interval begins
+        busy = driver.pool.endpoints[0]
+        for endpoint in driver.pool.endpoints * 200:
+            endpoint.pending += 1
+            driver.settle(endpoint, 0.0, Outcome.REFUSED if endpoint is busy else Outcome.SUCCESS)
+        driver.now += rules.interval
+        driver.pick(ejection=rules)
+        assert all(endpoint.state is EndpointState.READY for endpoint in driver.pool.endpoints)
 
     def test_the_applications_own_error_is_an_answer(self) -> None:
         driver = Driver(1)

@@ -18,6 +18,7 @@ from connectplugin_interceptors.outcome import Outcome
 
 OK, FAIL = Outcome.SUCCESS, Outcome.FAILURE
 ANSWERED, NEUTRAL = Outcome.ANSWERED, Outcome.NEUTRAL
+REFUSED = Outcome.REFUSED
 CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN
 HALF_OPEN, ISOLATED = CircuitState.HALF_OPEN, CircuitState.ISOLATED
 
@@ -98,6 +99,7 @@ def test_a_business_error_breaks_no_run_and_heals_none() -> None:
         call(breaker, FAIL, 0.0)
     call(breaker, ANSWERED, 0.0)
     call(breaker, NEUTRAL, 0.0)
+    call(breaker, REFUSED, 0.0)
     assert breaker.state is CLOSED
     call(breaker, FAIL, 0.0)
     assert breaker.state is OPEN
@@ -213,6 +215,55 @@ def test_nothing_but_business_errors_close_it_after_a_lease() -> None:
         assert now < 20.0
     assert now == 12.0
     assert breaker.moves[-1].reason is MoveReason.ANSWERED
+
+
+def test_a_server_that_refuses_everything_opens_nothing() -> None:
+    breaker = machine()
+    for number in range(1_000):
+        call(breaker, REFUSED, number / 100, hint=5.0)
+    assert breaker.moves == []
+
+
+@pytest.mark.parametrize(("hint", "pause"), [(0.0, 0.0625), (0.1, 0.1), (3.0, 3.0), (60.0, 5.0)])
+def test_a_refused_probe_is_followed_by_the_next_when_the_server_wants_it(
+    hint: float, pause: float
+) -> None:
+    breaker = opened()
+    call(breaker, REFUSED, 1.0, hint=hint)
+    assert breaker.state is HALF_OPEN
+    assert breaker.peek(1.0) == pytest.approx(pause)
+    assert breaker.acquire(1.0 + pause / 2) == pytest.approx(pause / 2)
+    call(breaker, OK, 1.0 + pause)
+    assert breaker.state is CLOSED
+    assert breaker.moves[-1].reason is MoveReason.PROBES_SUCCEEDED
+
+
+def test_a_shorter_pause_cuts_a_longer_one_not_short() -> None:
+    breaker = opened(probes=2)
+    first, second = admitted(breaker, 1.0), admitted(breaker, 1.0)
+    breaker.release(first, REFUSED, 1.5, hint=2.0)
+    breaker.release(second, REFUSED, 1.5, hint=0.5)
+    assert breaker.peek(1.5) == pytest.approx(2.0)
+
+
+def test_a_server_that_refuses_for_a_whole_lease_is_alive() -> None:
+    """One probe at a time would keep from a busy server even what it would have served."""
+    breaker = opened(lease=10.0)
+    now = 1.0
+    while breaker.state is not CLOSED:
+        call(breaker, REFUSED, now, hint=0.5)
+        now += 0.5
+        assert now < 20.0
+    assert now == 11.5
+    assert breaker.moves[-1].reason is MoveReason.ANSWERED
+
+
+def test_a_failure_after_refusals_opens_it_again() -> None:
+    breaker = opened()
+    call(breaker, REFUSED, 1.0)
+    call(breaker, FAIL, 1.5)
+    assert breaker.state is OPEN
+    assert until(breaker) == pytest.approx(3.5)
 
 
 def test_health_opens_the_door_for_a_probe_and_no_further() -> None:

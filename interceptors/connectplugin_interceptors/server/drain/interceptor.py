@@ -11,6 +11,7 @@ from connectplugin_interceptors.server.answer import push_back, refuse_unprocess
 from connectplugin_interceptors.server.cut import cut_off
 from connectplugin_interceptors.server.drain.config import DrainPolicy
 from connectplugin_interceptors.server.drain.machine import DrainMachine, Kind, Ticket
+from connectplugin_interceptors.wire import DRAINING
 
 
 class Drain:
@@ -61,7 +62,7 @@ class Drain:
         stream = ctx.method.stream_type is not StreamType.UNARY
         ticket = self._machine.enter(Kind.STREAM if stream else Kind.SHORT)
         if ticket is None:
-            refuse_unprocessed(ctx, "draining")
+            refuse_unprocessed(ctx, DRAINING)
             push_back(ctx, self._policy.pushback)
             raise ConnectError(Code.UNAVAILABLE, f"draining: {self._machine.reason}")
         self._idle.clear()
