@@ -115,6 +115,11 @@ chaos-smoke: $(DEV_READY) $(TOXIPROXY) ## the same, the most telling ones (2 min
 chaos-full: $(DEV_READY) $(TOXIPROXY) ## the same, all of them
 	@$(CHAOS) --tier full $(ARGS)
 
+.PHONY: chaos-sabotage
+
+chaos-sabotage: $(DEV_READY) $(TOXIPROXY) ## our stack broken on purpose: does the harness notice? (2 min)
+	@$(CHAOS) --sabotage all $(ARGS)
+
 setup: $(DEV_READY) ## the whole environment, to work on the project
 
 lock: ## resolve the lock files anew from pyproject.toml

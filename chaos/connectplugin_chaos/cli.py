@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from connectplugin_chaos.arms.names import check_arm
+from connectplugin_chaos.arms.names import SABOTAGES, check_arm
 from connectplugin_chaos.engine.session import Session, Step, new_folder, write
 from connectplugin_chaos.report.text import table
 from connectplugin_chaos.scenario.load import load, load_all
@@ -77,6 +77,13 @@ def command_line() -> argparse.ArgumentParser:
     running.add_argument(
         "--minus", action="append", default=[], help="also our stack without this layer"
     )
+    running.add_argument(
+        "--sabotage",
+        action="append",
+        default=[],
+        choices=(*SABOTAGES, "all"),
+        help="our stack broken on purpose, where a scenario says what must break then",
+    )
     running.add_argument("--seeds", help="instead of the first of the scenario, with commas")
     running.add_argument("--short", action="store_true", help="the short phases, where there are")
     running.add_argument("--tries", type=int, default=2, help="of what is inconclusive (default 2)")
@@ -135,9 +142,13 @@ def plan(given: argparse.Namespace) -> list[Step]:
             chosen.append(known[name.upper()])
         else:
             raise UsageError(f"there is no scenario {name!r}{nearest(name, known)}")
-    if not given.scenarios:
+    if given.sabotage:
+        chosen = [s for s in chosen or known.values() if _sabotages(given, s)]
+        if not chosen:
+            raise UsageError(f"no scenario here says what breaks under {', '.join(given.sabotage)}")
+    elif not given.scenarios:
         chosen = [scenario for scenario in known.values() if tier in scenario.tier]
-    smoke = not given.scenarios and tier == "smoke"
+    smoke = not given.scenarios and not given.sabotage and tier == "smoke"
     steps: list[Step] = []
     for scenario in chosen:
         arms = _arms(given, scenario, tier="" if given.scenarios else tier)
@@ -152,7 +163,7 @@ def plan(given: argparse.Namespace) -> list[Step]:
             for arm in arms
         ]
     total = sum(step.seconds for step in steps)
-    if not given.scenarios and total > LIMITS[tier]:
+    if not given.scenarios and not given.sabotage and total > LIMITS[tier]:
         msg = (
             f"the tier {tier} would take {total:.0f} s, and may take {LIMITS[tier]:.0f}: name"
             " scenarios, or fewer arms"
@@ -161,9 +172,17 @@ def plan(given: argparse.Namespace) -> list[Step]:
     return steps
 
 
+def _sabotages(given: argparse.Namespace, scenario: Scenario) -> list[str]:
+    """The arms that a scenario has for the sabotages that are asked for."""
+    asked = SABOTAGES if "all" in given.sabotage else given.sabotage
+    return [arm for arm in (f"stack!{name}" for name in asked) if arm in scenario.expect]
+
+
 def _arms(given: argparse.Namespace, scenario: Scenario, *, tier: str) -> list[str]:
-    if given.arms:
-        arms: list[str] = given.arms.split(",")
+    if given.sabotage:
+        arms = _sabotages(given, scenario)
+    elif given.arms:
+        arms = str(given.arms).split(",")
     else:
         arms = list(scenario.tier_arms.get(tier, scenario.arms))
     arms += [f"stack-{layer}" for layer in given.minus]
@@ -184,13 +203,14 @@ def run(given: argparse.Namespace) -> int:
         raise UsageError(f"{binary.path} surprises; see `connectplugin-chaos doctor`")
     total = sum(step.seconds for step in steps)
     print(f"{len(steps)} arms, {total:.0f} s, toxiproxy {diagnosis.version}")
+    named = given.scenarios or given.sabotage
     session = Session(
         steps=steps,
         folder=new_folder(Path(given.out)),
         binary=binary,
         diagnosis=diagnosis,
         tries=max(1, given.tries),
-        limit=LIMITS[given.tier or "smoke"] if not given.scenarios else float("inf"),
+        limit=float("inf") if named else LIMITS[given.tier or "smoke"],
         progress=Progress(),
     )
     report = session.run()

@@ -1,8 +1,8 @@
 """The arms: what stands between the same calls and the same servers."""
 
 import random
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
@@ -17,6 +17,7 @@ from connectplugin import (
 )
 from connectplugin_chaos.arms.connections import Way, connect
 from connectplugin_chaos.arms.loops import GOREF, NAIVE, TEXTBOOK, Loop, SimpleBreaker
+from connectplugin_chaos.arms.sabotage import SABOTAGE, NoDeadlineOnTheWire
 from connectplugin_chaos.engine.fleet import ServerKind
 from connectplugin_chaos.load.calls import Answer
 from connectplugin_chaos.load.openloop import Caller
@@ -24,8 +25,6 @@ from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
 from connectplugin_chaos.scenario.model import Workload
 from connectplugin_chaos.scenario.variants import Variant, split
-from connectplugin_interceptors.call import Ctx
-from connectplugin_interceptors.wire import CONNECT_TIMEOUT_HEADER
 
 _LOOPS: Final[dict[str, Loop | None]] = {
     "none": None,
@@ -33,17 +32,6 @@ _LOOPS: Final[dict[str, Loop | None]] = {
     "textbook": TEXTBOOK,
     "goref": GOREF,
 }
-
-
-class NoDeadlineOnTheWire:
-    """Takes the deadline off the request: the server does not know when its caller gives up."""
-
-    async def on_start(self, ctx: Ctx) -> None:
-        """Remove it."""
-        ctx.request_headers.pop(CONNECT_TIMEOUT_HEADER, None)
-
-    async def on_end(self, _token: None, _ctx: Ctx, _error: Exception | None, /) -> None:
-        """Nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +45,7 @@ class Arm:
         servers: The servers' chain.
         loop: A retry loop around the client.
         breaker: Whether the Go original's breaker is around the client.
+        sabotage: Entered for as long as the client is open.
     """
 
     name: str
@@ -64,6 +53,7 @@ class Arm:
     servers: ServerKind
     loop: Loop | None = None
     breaker: bool = False
+    sabotage: Callable[[], AbstractContextManager[None]] = nullcontext
 
     @asynccontextmanager
     async def open(
@@ -108,7 +98,8 @@ class Arm:
                 else:
                     await once()
 
-            yield call
+            with self.sabotage():
+                yield call
 
 
 def make(name: str, variants: Mapping[str, Variant] | None = None) -> Arm:
@@ -149,7 +140,8 @@ def _base(name: str) -> Arm:
     if layer:
         return _without(ours, layer)
     if broken:
-        return _sabotaged(ours, broken)
+        sabotage = SABOTAGE[broken]
+        return replace(ours, stack=replace(ours.stack, **sabotage.stack), sabotage=sabotage.during)
     return ours
 
 
@@ -175,12 +167,3 @@ def _without(arm: Arm, layer: str) -> Arm:
     if layer in {"deadline", "shed", "limiter"}:
         arm = replace(arm, servers=ServerKind(stack=f"ours-{layer}"))
     return arm
-
-
-def _sabotaged(arm: Arm, broken: str) -> Arm:
-    changes: dict[str, dict[str, Any]] = {
-        "idempotency": {"retry_policy": RetryPolicy(idempotent=True)},
-        "budget": {"retry_policy": RetryPolicy(budget=None, max_attempts=5)},
-        "header": {"attempt": [NoDeadlineOnTheWire()]},
-    }
-    return replace(arm, stack=replace(arm.stack, **changes[broken]))

@@ -17,7 +17,7 @@ LAYERS: Final = (
 ADDITIONS: Final = ("hedge", "throttle", "adaptive", "ready")
 """What our stack has, but not by default: `stack+hedge`; each with its own defaults."""
 
-SABOTAGES: Final = ("idempotency", "budget", "header")
+SABOTAGES: Final = ("idempotency", "budget", "header", "generation")
 """What is broken in our stack on purpose, to see that it is noticed: `stack!idempotency`."""
 
 

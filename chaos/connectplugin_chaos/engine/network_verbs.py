@@ -9,7 +9,14 @@ from connectplugin_chaos.engine.syn_blackhole import syn_blackhole
 from connectplugin_chaos.engine.verb import STREAM, Argument, Streams, Verb
 from connectplugin_chaos.scenario.model import Seconds, Share
 from connectplugin_chaos.toxiproxy.api import STREAMS, Proxy
-from connectplugin_chaos.toxiproxy.toxics import Bandwidth, LimitData, Slicer, Stream, Toxic
+from connectplugin_chaos.toxiproxy.toxics import (
+    Bandwidth,
+    LimitData,
+    Slicer,
+    SlowClose,
+    Stream,
+    Toxic,
+)
 
 
 def _streams(stream: str) -> tuple[Stream, ...]:
@@ -118,6 +125,13 @@ def _truncate(
     return _rebuilt(proxy, LimitData(size), stream)
 
 
+def _slow_close(
+    proxy: Proxy, *, delay: float, stream: Streams = "upstream"
+) -> AbstractAsyncContextManager[None]:
+    """Whoever hangs up is thought to be there still, as behind a proxy that ignores it."""
+    return _rebuilt(proxy, SlowClose(round(delay * 1000)), stream)
+
+
 _LONGEST: Final = 3600.0
 _DELAY: Final = Argument(kind=Seconds, most=_LONGEST)
 
@@ -169,6 +183,14 @@ NETWORK_VERBS: Final[Mapping[str, Verb]] = {
         of="proxies",
         make=_truncate,
         arguments={"size": Argument(kind=int, required=True, least=0), **STREAM},
+    ),
+    "slow_close": Verb(
+        of="proxies",
+        make=_slow_close,
+        arguments={
+            "delay": Argument(kind=Seconds, required=True, most=_LONGEST),
+            **STREAM,
+        },
     ),
 }
 """By the names of the scenario files."""
