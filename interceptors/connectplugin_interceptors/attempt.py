@@ -58,9 +58,7 @@ class AttemptScope:
             )
         if self._armed and call.headers is None:
             call.headers = tuple(ctx.request_headers.allitems())
-        if not call.plan.streams_responses:
-            deadline = attempt_deadline(now, call.settings.deadline, deadline)
-        ctx.deadline = deadline
+        ctx.deadline = deadline = attempt_deadline(now, call.plan.attempt_limit, deadline)
         ctx.write_timing(deadline, now)
         call.tried = True
         return now
@@ -95,7 +93,7 @@ class AttemptScope:
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Send the attempt and await its response."""
-        own = context_of(ctx)
+        own = ctx if type(ctx) is CallContext else context_of(ctx)
         started = self._begin(own)
         token = current_attempt.set(own.attempt)
         try:

@@ -14,8 +14,9 @@ transport, which says that the wire has failed. It has not, and nobody above may
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from connectrpc.errors import ConnectError
 
@@ -40,12 +41,17 @@ def _mistake(ctx: Ctx) -> Exception | None:
     return ctx.call.request_error if isinstance(ctx, CallContext) else None
 
 
+# Asking for the task costs as much as three links, so newer versions, which forget no cancellation,
+# are not asked.
+_FORGETS: Final = sys.version_info < (3, 12)
+
+
 class CancellationRestore:
     """Raises the `CancelledError`, or the caller's own error, that was wrapped or lost below it."""
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Await the rest of the chain."""
-        task = asyncio.current_task()
+        task = asyncio.current_task() if _FORGETS else None
         before = 0 if task is None else task.cancelling()
         try:
             response = await call_next(request, ctx)

@@ -1,7 +1,7 @@
 """A link around an application's own interceptor, so that it cannot lose the call's state."""
 
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from connectplugin_interceptors.call import CallContext, Ctx, context_of
 from connectplugin_interceptors.shapes import Stream, Unary, closing
@@ -32,7 +32,13 @@ class Link:
 
     Such a one is neither wrapped, nor is a timer armed because of it: it must look at the deadline
     of its context (`context_of(ctx).deadline`) before it waits.
+
+    Attributes:
+        only_for: The policy without which it does nothing, by its name in `Settings`; a client none
+            of whose methods has it is made without the link. None for a link that is always there.
     """
+
+    only_for: ClassVar[str | None] = None
 
 
 class Foreign:

@@ -9,9 +9,12 @@ from pyqwest import Client as HTTPClient
 from pyqwest import Transport
 
 from connectplugin_interceptors.balance.pool import EndpointPool
+from connectplugin_interceptors.deadline.interceptor import CallScope
+from connectplugin_interceptors.foreign import Link
 from connectplugin_interceptors.hedge.interceptor import close_chain
 from connectplugin_interceptors.options import CallOptions, OptionsLink
 from connectplugin_interceptors.routing import RoutingTransport
+from connectplugin_interceptors.settings import Changes
 from connectplugin_interceptors.transport import CLIENT_OPTIONS, TapTransport, make_transport
 
 C = TypeVar("C", bound=ConnectClient)
@@ -53,7 +56,7 @@ class _Recipe:
         self.owns_chain = owns_chain
 
     def build(self) -> ConnectClient:
-        links = list(self.chain)
+        links = needed_links(self.chain, {} if self.options is None else self.options.changes)
         if self.options is not None:
             links.insert(0, OptionsLink(self.options))
         client: Any = _subclass(cast("Any", self.client_class))(
@@ -61,6 +64,17 @@ class _Recipe:
         )
         client.connectplugin_recipe = self
         return cast("ConnectClient", client)
+
+
+def needed_links(chain: Sequence[Any], changes: Changes) -> list[Any]:
+    """The links less those whose policy is off for all methods: even doing nothing takes time."""
+    table = next((link.table for link in chain if isinstance(link, CallScope)), None)
+
+    def isneeded_links(link: Any) -> bool:
+        name = link.only_for if isinstance(link, Link) else None
+        return name is None or table is None or table.uses(name) or changes.get(name) is not None
+
+    return [link for link in chain if isneeded_links(link)]
 
 
 class _Bound:

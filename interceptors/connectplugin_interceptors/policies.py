@@ -1,12 +1,15 @@
 """Which settings a method has: a stack's own, then the overrides that match, last one wins."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 
 from connectplugin_interceptors.options import CallOptions
 from connectplugin_interceptors.settings import Changes, Settings, change
+
+if TYPE_CHECKING:
+    from connectplugin_interceptors._budget import RetryBudget
 
 # `with_options` in a loop, or methods made at run time, must not grow a table for ever.
 _MOST_REMEMBERED: Final = 1024
@@ -31,13 +34,17 @@ class Plan:
         settings: The policies in force.
         path: `package.Service/Method`.
         limit: Seconds that a call may take by the deadline policy; None for any time.
+        attempt_limit: Seconds that its attempts may take on the wire; None for as long as the call.
         idempotent: Whether a call may be executed twice, by its .proto option or an override.
         streams_responses: Whether there may be any number of responses.
         hedge: The policy to hedge by; None if a call of this method is not hedged.
         retry_policy: The policy to retry by; None for a call that is hedged.
+        account: What its retries are paid from; `Retry` looks it up when the first call succeeds.
     """
 
     __slots__ = (
+        "account",
+        "attempt_limit",
         "hedge",
         "idempotent",
         "limit",
@@ -55,9 +62,11 @@ class Plan:
             stream is StreamType.BIDI_STREAM
         )
         deadline = settings.deadline
-        self.limit = None
-        if deadline is not None:
-            self.limit = deadline.stream_total if self.streams_responses else deadline.total
+        self.limit = self.attempt_limit = None
+        if deadline is not None and self.streams_responses:
+            self.limit = deadline.stream_total
+        elif deadline is not None:
+            self.limit, self.attempt_limit = deadline.total, deadline.attempt
         policy = settings.retry_policy
         if policy is not None and policy.idempotent is not None:
             self.idempotent = policy.idempotent
@@ -67,6 +76,7 @@ class Plan:
         whole = stream is StreamType.UNARY or stream is StreamType.SERVER_STREAM
         self.hedge = settings.hedge if self.idempotent and whole else None
         self.retry_policy = None if self.hedge is not None else policy
+        self.account: RetryBudget | None = None
 
 
 class PolicyTable:
@@ -80,6 +90,11 @@ class PolicyTable:
         # By identity; each entry holds what its key is the id of, so that the id cannot be given to
         # another object.
         self._changed: dict[tuple[int, int], tuple[Plan, CallOptions, Plan]] = {}
+
+    def uses(self, name: str) -> bool:
+        """Whether any method has a policy, by its name in `Settings`."""
+        given = [getattr(self._base, name), *(changes.get(name) for _, changes in self._overrides)]
+        return any(policy is not None for policy in given)
 
     def plan(self, method: MethodInfo[Any, Any]) -> Plan:
         """The plan of a method."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from connectrpc.method import StreamType
 from connectrpc.request import Headers, RequestContext
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,13 +27,14 @@ def test_the_least_limit_rules(
     streams: bool,
 ) -> None:
     timeout, caller, inherited = asked
-    limit = None
+    limits = [timeout, caller, inherited]
     if policy is not None:
-        limit = policy.stream_total if streams else policy.total
-    given_limits = [one for one in (limit, timeout, caller, inherited) if one is not None]
+        limits.append(policy.stream_total if streams else policy.total)
+    given_limits = [limit for limit in limits if limit is not None]
+    stream_type = StreamType.SERVER_STREAM if streams else StreamType.UNARY
     deadline = call_deadline(
         now,
-        limit,
+        Plan(method(shape=stream_type), Settings(deadline=policy)).limit,
         timeout,
         None if caller is None else now + caller,
         None if inherited is None else now + inherited,
@@ -47,9 +49,8 @@ def test_the_least_limit_rules(
 def test_an_attempt_never_outlives_its_call(
     limit: float | None, now: float, left: float | None
 ) -> None:
-    policy = DeadlinePolicy(total=None, attempt=limit)
     call = None if left is None else now + left
-    deadline = attempt_deadline(now, policy, call)
+    deadline = attempt_deadline(now, limit, call)
     assert deadline == min(
         (one for one in (call, None if limit is None else now + limit) if one is not None),
         default=None,

@@ -68,7 +68,7 @@ class Balance(Link):
 
     def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> Awaitable[R]:
         """Pick an endpoint for a call; where there is only one nothing stands between."""
-        own = context_of(ctx)
+        own = ctx if type(ctx) is CallContext else context_of(ctx)
         sole = self.pool.sole
         if sole is not None:
             own.attempt.endpoint = sole

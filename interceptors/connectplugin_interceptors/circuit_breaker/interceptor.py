@@ -1,7 +1,7 @@
 """The breaker's shell: asks the endpoint's circuit before an attempt, and tells it after."""
 
 import math
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from connectplugin_interceptors.admission import Admission, verdict_of
@@ -46,37 +46,29 @@ class CircuitBreaker(Admission[Held | None]):
         self._clock = clock
         self._emit = emit
 
-    def intercept_unary(  # type: ignore[override]  # whoever calls it awaits, and no more
-        self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /
-    ) -> Awaitable[R]:
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Await an admitted call; without a policy nothing stands between."""
-        own = context_of(ctx)
+        own = ctx if type(ctx) is CallContext else context_of(ctx)
         policy = own.call.settings.circuit_breaker
         if policy is None:
-            return call_next(request, own)
-        return self._guarded(policy, call_next, request, own)
+            return await call_next(request, own)
+        circuit = self._circuit(policy, own)
+        machine = circuit.machine
+        phase = machine.calm
+        if phase is None:
+            response: R = await super().intercept_unary(call_next, request, own)
+            return response
+        started = self._clock.now()
+        try:
+            response = await call_next(request, own)
+        except BaseException as error:
+            outcome = verdict_of(own, error).outcome if isinstance(error, Exception) else _NEUTRAL
+            self.settle((circuit, Permit(phase, started)), outcome, own)
+            raise
+        machine.succeeded(phase, self._clock.now())
+        return response
 
     intercept_client_stream: Any = intercept_unary
-
-    async def _guarded(
-        self,
-        policy: CircuitBreakerPolicy,
-        call_next: Unary[Q, R],
-        request: Q,
-        ctx: CallContext,
-    ) -> R:
-        # As in `Admission`, less the frame of `acquire`: nothing is awaited there.
-        held = self._admit(policy, ctx)
-        outcome = _NEUTRAL
-        try:
-            response = await call_next(request, ctx)
-            outcome = _SUCCESS
-        except Exception as error:
-            outcome = verdict_of(ctx, error).outcome
-            raise
-        finally:
-            self.settle(held, outcome, ctx)
-        return response
 
     async def acquire(self, ctx: CallContext) -> Held | None:
         """Ask the circuit.
@@ -87,11 +79,14 @@ class CircuitBreaker(Admission[Held | None]):
         policy = ctx.call.settings.circuit_breaker
         return None if policy is None else self._admit(policy, ctx)
 
-    def _admit(self, policy: CircuitBreakerPolicy, ctx: CallContext) -> Held | None:
-        call = ctx.call
+    def _circuit(self, policy: CircuitBreakerPolicy, ctx: CallContext) -> Circuit:
         endpoint = ctx.attempt.endpoint
         key = (ctx.server_address or _NOWHERE) if endpoint is None else endpoint.key
-        circuit = self.breakers.circuit(policy, key, call.plan.path)
+        return self.breakers.circuit(policy, key, ctx.call.plan.path)
+
+    def _admit(self, policy: CircuitBreakerPolicy, ctx: CallContext) -> Held | None:
+        call = ctx.call
+        circuit = self._circuit(policy, ctx)
         machine = circuit.machine
         permit = machine.acquire(self._clock.now())
         ready = circuit.unreachable and ctx.attempt.kind is AttemptKind.READY

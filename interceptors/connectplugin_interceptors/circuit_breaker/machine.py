@@ -169,6 +169,22 @@ class BreakerMachine:
         """The present state."""
         return _state(self._phase)
 
+    @property
+    def calm(self) -> Closed | None:
+        """The phase, if it is closed and does not look for slow calls.
+
+        Then a call may go ahead without a permit, as nearly all do: it says `succeeded` at its end;
+        or, if it was anything else, gets its `Permit` of this phase then, and releases that.
+        """
+        phase = self._phase
+        return phase if type(phase) is Closed and phase.slow is None else None
+
+    def succeeded(self, phase: Closed, now: float) -> None:
+        """A call that went ahead in a calm phase has succeeded; if late, it says nothing."""
+        if phase is self._phase:
+            phase.run = 0
+            phase.calls.add(now)
+
     def acquire(self, now: float) -> Permit | float:
         """Ask for leave: a permit, or the seconds to wait before it is worth asking again.
 
@@ -246,10 +262,6 @@ class BreakerMachine:
         if expired and now - permit.started < self.policy.min_blame_timeout - _TICK:
             outcome = Outcome.NEUTRAL
         if type(phase) is Closed:
-            if outcome is _SUCCESS and phase.slow is None:
-                phase.run = 0
-                phase.calls.add(now)
-                return
             reason = self._count(phase, permit, outcome, now)
             if reason is not None:
                 self._trip(now, reason, hint=hint, rnd=rnd)

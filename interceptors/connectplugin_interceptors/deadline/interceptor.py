@@ -45,6 +45,9 @@ class CallScope:
     Below it the context is a `CallContext`. Waiting anywhere is paid from the deadline because
     every part reads what is left of it. connectrpc's timer enforces it while an attempt is out; a
     timer of our own is armed only where a user's interceptors could wait without looking at it.
+
+    Attributes:
+        table: The policies of each method.
     """
 
     def __init__(
@@ -58,7 +61,7 @@ class CallScope:
         armed: bool,
     ) -> None:
         self._name = name
-        self._table = table
+        self.table = table
         self._clock = clock
         self._emit = emit
         self._observed = observed
@@ -67,12 +70,12 @@ class CallScope:
     def _begin(self, ctx: Ctx) -> CallContext:
         now = self._clock.now()
         method = ctx.method
-        plan = self._table.plan(method)
+        plan = self.table.plan(method)
         timeout = None
         options = marked(ctx)
         if options is not None:
             timeout = options.timeout
-            plan = self._table.changed(method, plan, options)
+            plan = self.table.changed(method, plan, options)
         caller_ms = ctx.timeout_ms
         deadline = call_deadline(
             now,

@@ -4,8 +4,6 @@ What if a result comes late? Nothing here keeps state: a deadline is computed wh
 attempt begins, and whoever arms a timer with it decides what late means.
 """
 
-from connectplugin_interceptors.deadline.config import DeadlinePolicy
-
 
 def call_deadline(
     now: float,
@@ -33,9 +31,8 @@ def call_deadline(
     return deadline
 
 
-def attempt_deadline(now: float, policy: DeadlinePolicy | None, call: float | None) -> float | None:
-    """The deadline of an attempt that begins now, within its call's."""
-    if policy is None or policy.attempt is None:
+def attempt_deadline(now: float, limit: float | None, call: float | None) -> float | None:
+    """The deadline of an attempt that begins now, and may take so long, within its call's."""
+    if limit is None or (call is not None and call < now + limit):
         return call
-    deadline = now + policy.attempt
-    return deadline if call is None or deadline < call else call
+    return now + limit

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import AsyncIterator, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from connectrpc.errors import ConnectError
 
@@ -26,6 +26,8 @@ _CALL: Final = "call"
 
 class Fallback(Link):
     """Answers from elsewhere what the rest of the chain has refused or given up."""
+
+    only_for: ClassVar[str | None] = "fallback"
 
     def __init__(self, *, name: str, table: PolicyTable, emit: Emit | None) -> None:
         self._name = name

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from random import Random  # noqa: TID251  # a policy's seed makes one
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -28,6 +28,8 @@ class FaultInjection(Link):
     So errors have the causes that the transport gives them, the attempt counts as sent, and what
     hangs is ended by the attempt's deadline, as a request that hangs would be.
     """
+
+    only_for: ClassVar[str | None] = "fault"
 
     def __init__(self, *, clock: Clock, rng: Random, emit: Emit | None) -> None:
         self._clock = clock

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeAlias, TypeVar
 
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
@@ -112,6 +112,8 @@ class Hedge(Link):
         budget: Finds the account of a budget policy and a service: the one that retries use.
         emit: Where events go.
     """
+
+    only_for: ClassVar[str | None] = "hedge"
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from connectplugin_interceptors._per_policy import PerPolicy
 from connectplugin_interceptors.call import SMALLEST_TIMEOUT, CallContext, Ctx, context_of
@@ -27,6 +27,8 @@ class RateLimit(Link):
     Methods with equal policies share their buckets. An attempt that is let in at once costs no
     frame of its own: the next link's awaitable is handed on.
     """
+
+    only_for: ClassVar[str | None] = "rate_limit"
 
     def __init__(self, *, clock: Clock, emit: Emit | None) -> None:
         self._clock = clock

@@ -88,9 +88,9 @@ class Retry:
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Make attempts of a unary call."""
-        own = context_of(ctx)
-        settings = own.call.settings
-        if own.call.plan.retry_policy is None and not settings.wait_for_ready:
+        own = ctx if type(ctx) is CallContext else context_of(ctx)
+        call = own.call
+        if call.plan.retry_policy is None and not call.settings.wait_for_ready:
             return await call_next(request, own)
         try:
             response = await call_next(request, own)
@@ -98,7 +98,7 @@ class Retry:
             progress = _Progress(None)
             first = error
         else:
-            self._succeeded(own.call)
+            self._succeeded(call)
             return response
         try:
             own = await self._next(own, first, progress)
@@ -192,11 +192,19 @@ class Retry:
             progress.replay.commit()
 
     def _succeeded(self, call: Call) -> None:
-        policy = call.plan.retry_policy
-        if policy is not None and policy.budget is not None:
-            budget = self.budget(policy.budget, call.method.service_name)
-            budget.deposit(self._clock.now())
+        account = call.plan.account or self._account(call)
+        if account is not None:
+            account.deposit(self._clock.now())
         self._room.reachable()
+
+    def _account(self, call: Call) -> RetryBudget | None:
+        """What retries of the call are paid from; kept in the method's plan."""
+        policy = call.plan.retry_policy
+        if policy is None or policy.budget is None:
+            return None
+        account = self.budget(policy.budget, call.method.service_name)
+        call.plan.account = account
+        return account
 
     async def _next(
         self, own: CallContext, error: ConnectError, progress: _Progress

@@ -1,7 +1,7 @@
 """The throttle's shell: rolls the dice before a call, and counts how it was answered."""
 
 from collections.abc import AsyncIterator, Awaitable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from connectrpc.code import Code
 
@@ -33,6 +33,8 @@ class Throttle(Link):
 
     A stream counts as accepted with its first response.
     """
+
+    only_for: ClassVar[str | None] = "throttle"
 
     def __init__(self, *, clock: Clock, rng: "Random", emit: Emit | None) -> None:
         self._clock = clock
