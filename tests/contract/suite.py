@@ -42,6 +42,9 @@ from connectrpc.errors import ConnectError
 from connectplugin_interceptors import ClientStack, DeadlinePolicy, Delivery, RetryPolicy, delivery
 from connectplugin_interceptors.admission import Admission
 from connectplugin_interceptors.call import CallContext
+from connectplugin_interceptors.circuit_breaker.breakers import Circuit
+from connectplugin_interceptors.circuit_breaker.interceptor import CircuitBreaker
+from connectplugin_interceptors.circuit_breaker.machine import Closed
 from connectplugin_interceptors.outcome import Outcome
 from tests.contract.peer import Peer, Step, answers, breaks, echoes, fails, hangs, refused
 from tests.contract.shape import SHAPES, Shape
@@ -83,6 +86,9 @@ class Watched:
         self._responded = policy.responded
         # An object's attributes are found before its class's methods.
         vars(policy).update(acquire=self.acquire, settle=self.settle, responded=self.first)
+        if isinstance(policy, CircuitBreaker):
+            self._passed = policy.passed
+            vars(policy).update(passed=self.passed)
 
     async def acquire(self, ctx: CallContext) -> Any:
         try:
@@ -106,6 +112,10 @@ class Watched:
         self._settled.append(permit)
         self.outcomes.append(outcome)
         self._settle(permit, outcome, ctx)
+
+    def passed(self, circuit: Circuit, phase: Closed) -> None:
+        self.outcomes.append(Outcome.SUCCESS)
+        self._passed(circuit, phase)
 
     def first(self, permit: Any, ctx: CallContext) -> None:
         assert any(held is permit for held in self._held)

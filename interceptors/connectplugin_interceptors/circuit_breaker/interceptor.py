@@ -8,7 +8,7 @@ from connectplugin_interceptors.admission import Admission, verdict_of
 from connectplugin_interceptors.call import AttemptKind, Call, CallContext, Ctx, context_of
 from connectplugin_interceptors.circuit_breaker.breakers import Breakers, Circuit
 from connectplugin_interceptors.circuit_breaker.config import CircuitBreakerPolicy
-from connectplugin_interceptors.circuit_breaker.machine import CircuitState, Permit
+from connectplugin_interceptors.circuit_breaker.machine import CircuitState, Closed, Permit
 from connectplugin_interceptors.errors import CircuitOpenError
 from connectplugin_interceptors.events import Emit, Rejected
 from connectplugin_interceptors.outcome import UNREACHED, Cause, Outcome
@@ -53,8 +53,7 @@ class CircuitBreaker(Admission[Held | None]):
         if policy is None:
             return await call_next(request, own)
         circuit = self._circuit(policy, own)
-        machine = circuit.machine
-        phase = machine.calm
+        phase = circuit.machine.calm
         if phase is None:
             response: R = await super().intercept_unary(call_next, request, own)
             return response
@@ -65,10 +64,14 @@ class CircuitBreaker(Admission[Held | None]):
             outcome = verdict_of(own, error).outcome if isinstance(error, Exception) else _NEUTRAL
             self.settle((circuit, Permit(phase, started)), outcome, own)
             raise
-        machine.succeeded(phase, self._clock.now())
+        self.passed(circuit, phase)
         return response
 
     intercept_client_stream: Any = intercept_unary
+
+    def passed(self, circuit: Circuit, phase: Closed) -> None:
+        """A call that needed no permit has succeeded: the short form of acquire and settle."""
+        circuit.machine.succeeded(phase, self._clock.now())
 
     async def acquire(self, ctx: CallContext) -> Held | None:
         """Ask the circuit.
