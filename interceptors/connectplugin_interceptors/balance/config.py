@@ -35,9 +35,10 @@ class BalancePolicy:
         initial_rtt: Seconds; what is assumed of an endpoint before its first answer. Default 0.03.
         penalty: Seconds; a failure counts as an answer that took so long, since one that fails
             quickly would look like the fastest of all. Default 5. A server that says when to come
-            back is believed instead, up to 300.
+            back is believed instead, up to 300. The next call that is answered takes it back.
         idle_probe: Seconds after which an endpoint that is avoided, because it was slow or has
-            failed, gets a single call to see whether it still is. Default 10; None never.
+            failed, gets a single call to see whether it still is. Default 10; None never. After a
+            failure the first such call comes after 1 s, and each further one after twice the time.
         panic_threshold: Share of the endpoints. If fewer are healthy and not ejected, both are
             ignored: to spread over the sick is better than to drown the few. Default 0.5; with 0,
             if none is. Circuit breakers are obeyed all the same; they have probes of their own.

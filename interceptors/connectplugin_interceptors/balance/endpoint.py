@@ -14,6 +14,11 @@ _LEAST_RTT: Final = 0.0001
 many calls (or open streams) an endpoint has."""
 
 
+FIRST_PAUSE: Final = 1.0
+"""Seconds from an endpoint's failure until a call looks whether it still fails, if none comes there
+anyhow."""
+
+
 class EndpointState(enum.Enum):
     """What an endpoint is to the balancer; the worst of what is true of it."""
 
@@ -56,7 +61,9 @@ class Endpoint:
         connecting: Whether it waits for its handshake.
         draining: Whether it has left the set.
         healthy: What a health check says.
-        failing: Whether its last call has failed.
+        failing: Whether no call that was sent after its last failure (or refusal) was answered.
+        failed_at: When that failure was.
+        pause: Seconds until a call looks after it while it fails; doubles with each.
         ejected_until: When its ejection ends; None if it is not ejected.
         ejections: How often it was ejected, less the intervals that it was good since.
         pending: Attempts that have been sent there and are not over.
@@ -69,6 +76,7 @@ class Endpoint:
     """
 
     __slots__ = (
+        "_penalty",
         "_rtt",
         "_updated",
         "connecting",
@@ -77,9 +85,11 @@ class Endpoint:
         "ejected_until",
         "ejections",
         "failed",
+        "failed_at",
         "failing",
         "healthy",
         "key",
+        "pause",
         "pending",
         "picked",
         "succeeded",
@@ -96,6 +106,8 @@ class Endpoint:
         self.draining = False
         self.healthy = True
         self.failing = False
+        self.failed_at = -inf
+        self.pause = FIRST_PAUSE
         self.ejected_until: float | None = None
         self.ejections = 0
         self.pending = 0
@@ -107,6 +119,7 @@ class Endpoint:
         # The estimate as of its last change; None before the first answer.
         self._rtt: float | None = None
         self._updated = 0.0
+        self._penalty = 0.0
 
     @property
     def state(self) -> EndpointState:
@@ -120,12 +133,14 @@ class Endpoint:
         return EndpointState.READY if self.ejected_until is None else EndpointState.EJECTED
 
     def rtt(self, now: float, decay: float, initial: float) -> float:
-        """Seconds that an answer is expected to take; what was measured fades with time."""
-        rtt = self._rtt
-        if rtt is None:
-            return initial
-        rtt *= exp((self._updated - now) / decay)
-        return max(rtt, _LEAST_RTT)
+        """Seconds that an answer is expected to take; what was measured fades with time.
+
+        While it fails at least what is left of the penalty.
+        """
+        rtt = initial
+        if self._rtt is not None:
+            rtt = max(self._rtt * exp((self._updated - now) / decay), _LEAST_RTT)
+        return max(rtt, self._penalty_at(now, decay)) if self.failing else rtt
 
     def load(self, now: float, decay: float, initial: float) -> float:
         """What a call that is sent there adds to: the lower, the better."""
@@ -136,7 +151,12 @@ class Endpoint:
             rtt *= exp((self._updated - now) / decay)
             if rtt < _LEAST_RTT:  # noqa: PLR1730  # max() costs as much as all the rest
                 rtt = _LEAST_RTT
+        if self.failing:
+            rtt = max(rtt, self._penalty_at(now, decay))
         return rtt * (self.pending + 1)
+
+    def _penalty_at(self, now: float, decay: float) -> float:
+        return self._penalty * exp((self.failed_at - now) / decay)
 
     def observe(self, rtt: float, now: float, decay: float) -> None:
         """Take down an answer: a slower one counts at once, a faster one with time (peak EWMA)."""
@@ -149,6 +169,29 @@ class Endpoint:
                 rtt = known + rtt * (1.0 - weight)
         self._rtt = rtt
         self._updated = now
+
+    def fail(self, penalty: float, now: float, decay: float) -> None:
+        """Take down a failure or refusal: like an answer of so many seconds, until there is one.
+
+        Kept apart from what was measured of answers, so that the first one takes it back: mixed
+        with them, 5 s would keep the balancer away for a minute from a server that is well again.
+        """
+        known = self._penalty_at(now, decay) if self.failing else 0.0
+        self._penalty = max(penalty, known)
+        self.failed_at = now
+        self.failing = True
+
+    def answered(self, started: float) -> None:
+        """A call has been answered that was sent at this time: what failed before it is over."""
+        if self.failing and started >= self.failed_at:
+            self.failing = False
+            self.pause = FIRST_PAUSE
+
+    def forget(self) -> None:
+        """Somebody else is there now: nothing is known of it."""
+        self._rtt = None
+        self.failing = False
+        self.pause = FIRST_PAUSE
 
     def begin_anew(self, rtt: float, now: float) -> None:
         """Forget what was measured before: it was somebody else, or is well again."""

@@ -1,8 +1,9 @@
-"""When each endpoint is looked at next: soonest first."""
+"""When each endpoint is looked at next, soonest first; and whether a call should see how it is."""
 
 from heapq import heappop, heappush
 from math import inf
 
+from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.balance.endpoint import Endpoint
 
 
@@ -44,3 +45,38 @@ class Looks:
 
     def __repr__(self) -> str:
         return f"<Looks {len(self._entries)} next={self.next}>"
+
+
+def examine(
+    endpoint: Endpoint, policy: BalancePolicy, now: float, wait: float, looks: Looks
+) -> bool:
+    """Whether a call should be sent to an endpoint to see how it is; plans the next look.
+
+    Args:
+        endpoint: One that is due.
+        policy: Which endpoints are avoided, and how long at most before one is tried.
+        now: Monotonic seconds.
+        wait: Seconds until its circuit breaker lets a call through.
+        looks: Where the next look is planned.
+    """
+    idle = policy.idle_probe
+    if wait > 0:
+        endpoint.trial_since = min(endpoint.trial_since, now + wait)
+        looks.plan(endpoint, now + min(wait, idle or policy.decay))
+        return False
+    if endpoint.trial_since > now:
+        avoided = endpoint.rtt(now, policy.decay, policy.initial_rtt) > policy.initial_rtt
+        if idle is None or not avoided:
+            return False
+        pause = min(endpoint.pause, idle) if endpoint.failing else idle
+        if now < endpoint.picked + pause:
+            looks.plan(endpoint, endpoint.picked + pause)
+            return False
+        if endpoint.failing:
+            # Who failed a moment ago is mostly well by now; who still fails is asked less and less.
+            endpoint.pause = min(2.0 * pause, idle)
+    looks.plan(endpoint, now + (idle or policy.decay))
+    if endpoint.pending or endpoint.connecting or not endpoint.healthy:
+        return False
+    endpoint.trial_since = min(endpoint.trial_since, now)
+    return True

@@ -3,8 +3,7 @@
 A machine too, kept apart from the pick because transport, session, health and discovery all hold
 one. Every step is synchronous; `now` and chance are arguments. Nothing here runs by itself: what
 is due (a look at the outliers, the end of an ejection, a probe) is attended to by the next pick,
-since without calls nobody misses it. (Longer than its siblings: it is the one place that changes an
-endpoint, and each change is a step of the same three facts: set, snapshot, looks.)
+since without calls nobody misses it.
 """
 
 from collections import deque
@@ -16,7 +15,7 @@ from connectplugin_interceptors.balance.addresses import Source, addresses, is_a
 from connectplugin_interceptors.balance.config import LONGEST_HINT, BalancePolicy
 from connectplugin_interceptors.balance.ejection import end_interval
 from connectplugin_interceptors.balance.endpoint import Endpoint
-from connectplugin_interceptors.balance.looks import Looks
+from connectplugin_interceptors.balance.looks import Looks, examine
 from connectplugin_interceptors.balance.machine import (
     Blocked,
     Draw,
@@ -143,7 +142,12 @@ class EndpointPool:
             self._let_go(endpoint)
 
     def connected(self, endpoint: Endpoint, now: float) -> None:
-        """An endpoint has shaken hands and may be picked."""
+        """An endpoint has shaken hands and may be picked, by one call first.
+
+        Whatever was learned of it is forgotten: it may be another process that answers there.
+        """
+        endpoint.forget()
+        endpoint.trial_since = now
         self._change(endpoint, connecting=False)
         self._rebuild()
         self._looks.plan(endpoint, now)
@@ -267,7 +271,7 @@ class EndpointPool:
     def _answered(
         self, endpoint: Endpoint, policy: BalancePolicy, started: float, now: float
     ) -> None:
-        endpoint.failing = False
+        endpoint.answered(started)
         if started >= endpoint.trial_since:
             endpoint.trial_since = inf
             endpoint.begin_anew(now - started, now)
@@ -318,8 +322,7 @@ class EndpointPool:
             # more of it. Where every endpoint refuses, all are avoided alike.
             took = now - started
             wait = using.penalty if hint is None else min(hint, LONGEST_HINT)
-            endpoint.observe(max(took, wait), now, using.decay)
-            endpoint.failing = True
+            endpoint.fail(max(took, wait), now, using.decay)
             if outcome is _FAILURE:
                 endpoint.failed += 1
             if started >= endpoint.trial_since:
@@ -349,32 +352,10 @@ class EndpointPool:
                 self._rebuild()
             # The other ways to pick do not avoid anybody, so nobody needs a call to come back.
             if policy is not None and policy.policy == "p2c":
-                found = self._examine(endpoint, policy, now, blocked)
+                wait = 0.0 if blocked is None else blocked(endpoint)
+                if examine(endpoint, policy, now, wait, self._looks):
+                    found = endpoint
         return found
-
-    def _examine(
-        self, endpoint: Endpoint, policy: BalancePolicy, now: float, blocked: Blocked | None
-    ) -> Endpoint | None:
-        """The endpoint, if a call should be sent there to see how it is; and when to look again."""
-        idle = policy.idle_probe
-        wait = 0.0 if blocked is None else blocked(endpoint)
-        if wait > 0:
-            endpoint.trial_since = min(endpoint.trial_since, now + wait)
-            self._looks.plan(endpoint, now + min(wait, idle or policy.decay))
-            return None
-        if endpoint.trial_since > now:
-            if idle is None or endpoint.rtt(now, policy.decay, policy.initial_rtt) <= (
-                policy.initial_rtt
-            ):
-                return None
-            if now < endpoint.picked + idle:
-                self._looks.plan(endpoint, endpoint.picked + idle)
-                return None
-        self._looks.plan(endpoint, now + (idle or policy.decay))
-        if endpoint.pending or endpoint.connecting or not endpoint.healthy:
-            return None
-        endpoint.trial_since = min(endpoint.trial_since, now)
-        return endpoint
 
     def _sweep(self, policy: OutlierEjectionPolicy, now: float) -> None:
         """Eject the outliers of the interval that is over, and begin the next."""
