@@ -26,7 +26,7 @@ DEV_READY := $(VENV)/.ready-dev
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: $(RUN_READY) ## the KV plugin in its own process: called, killed, restarted, no call lost (30 s)
+demo: $(RUN_READY) ## KV plugins in processes of their own: killed, frozen, restarted; no call lost (30 s)
 	@PYTHONPATH=examples/kv:examples/kv/gen exec $(BIN)/python examples/kv/demo.py
 
 test: $(DEV_READY) ## all tests; ARGS='-k name' passes arguments on to pytest
