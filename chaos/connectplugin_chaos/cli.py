@@ -72,6 +72,13 @@ def command_line() -> argparse.ArgumentParser:
     commands.add_parser("list", help="the scenarios, and what each shows")
     running = commands.add_parser("run", help="run scenarios", allow_abbrev=False)
     running.add_argument("scenarios", nargs="*", help="ids, or files; by default a whole tier")
+    running.add_argument(
+        "--target",
+        default="",
+        metavar="MODULE:CONFIG",
+        help="a ServeConfig of yours, or a function that returns one, instead of the harness's"
+        " plugin; the scenario files say what is called",
+    )
     running.add_argument("--tier", choices=tuple(LIMITS), help="which to run (default: smoke)")
     running.add_argument("--arms", help="instead of the scenario's, with commas between")
     running.add_argument(
@@ -133,21 +140,7 @@ def plan(given: argparse.Namespace) -> list[Step]:
         UsageError: It asks for what does not exist, or takes longer than the tier allows.
     """
     tier: str = given.tier or "smoke"
-    known = load_all()
-    chosen: list[Scenario] = []
-    for name in given.scenarios:
-        if name.endswith((".yaml", ".yml")):
-            chosen.append(load(Path(name)))
-        elif name.upper() in known:
-            chosen.append(known[name.upper()])
-        else:
-            raise UsageError(f"there is no scenario {name!r}{nearest(name, known)}")
-    if given.sabotage:
-        chosen = [s for s in chosen or known.values() if _sabotages(given, s)]
-        if not chosen:
-            raise UsageError(f"no scenario here says what breaks under {', '.join(given.sabotage)}")
-    elif not given.scenarios:
-        chosen = [scenario for scenario in known.values() if tier in scenario.tier]
+    chosen = _chosen(given, tier)
     smoke = not given.scenarios and not given.sabotage and tier == "smoke"
     steps: list[Step] = []
     for scenario in chosen:
@@ -170,6 +163,29 @@ def plan(given: argparse.Namespace) -> list[Step]:
         )
         raise UsageError(msg)
     return steps
+
+
+def _chosen(given: argparse.Namespace, tier: str) -> list[Scenario]:
+    known = load_all()
+    chosen: list[Scenario] = []
+    for name in given.scenarios:
+        if name.endswith((".yaml", ".yml")):
+            chosen.append(load(Path(name), given.target))
+        elif given.target:
+            raise UsageError(f"--target takes files of scenarios (.yaml), and {name!r} is none")
+        elif name.upper() in known:
+            chosen.append(known[name.upper()])
+        else:
+            raise UsageError(f"there is no scenario {name!r}{nearest(name, known)}")
+    if given.target and not given.scenarios:
+        raise UsageError("--target takes files of scenarios, which say what is called: my.yaml")
+    if given.sabotage:
+        chosen = [s for s in chosen or known.values() if _sabotages(given, s)]
+        if not chosen:
+            raise UsageError(f"no scenario here says what breaks under {', '.join(given.sabotage)}")
+    elif not given.scenarios:
+        chosen = [scenario for scenario in known.values() if tier in scenario.tier]
+    return chosen
 
 
 def _sabotages(given: argparse.Namespace, scenario: Scenario) -> list[str]:

@@ -13,7 +13,7 @@ from connectrpc.errors import ConnectError
 
 from connectplugin import ServeConfig, Server, serve
 from kv.v1.kv_pb import Entry, LoadRequest, SyncRequest, SyncResponse, WatchResponse
-from kv_plugin import kv_plugin
+from kv_plugin import KV, kv_plugin
 
 
 class MemoryKV:
@@ -109,6 +109,11 @@ class MemoryKV:
             watcher.put_nowait(change)
 
 
+def serve_config(store: KV | None = None, *, addr: str = "127.0.0.1:8080") -> ServeConfig:
+    """What is served; without a store, a new one that is empty."""
+    return ServeConfig(plugins=[kv_plugin.bind(store or MemoryKV())], addr=addr)
+
+
 def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description="A key-value store as a plugin.")
@@ -121,8 +126,7 @@ def main() -> None:
     def serving(server: Server) -> None:
         print(f"serving at {server.url}", flush=True)
 
-    config = ServeConfig(plugins=[kv_plugin.bind(store)], addr=arguments.addr)
-    asyncio.run(serve(config, started=serving))
+    asyncio.run(serve(serve_config(store, addr=arguments.addr), started=serving))
 
 
 if __name__ == "__main__":

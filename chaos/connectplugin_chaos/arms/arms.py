@@ -20,6 +20,7 @@ from connectplugin_chaos.arms.loops import GOREF, NAIVE, TEXTBOOK, Loop, SimpleB
 from connectplugin_chaos.arms.sabotage import SABOTAGE, NoDeadlineOnTheWire
 from connectplugin_chaos.engine.fleet import ServerKind
 from connectplugin_chaos.load.calls import Answer
+from connectplugin_chaos.load.custom import CustomCalls
 from connectplugin_chaos.load.openloop import Caller
 from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
@@ -64,6 +65,7 @@ class Arm:
         seed: int,
         *,
         connect_timeout: float | None = None,
+        custom: CustomCalls | None = None,
     ) -> AsyncGenerator[Caller]:
         """The clients, and how they are called.
 
@@ -73,6 +75,7 @@ class Arm:
             workload: What calls look like.
             seed: Of jitter.
             connect_timeout: Seconds that a connection may take; None for the default.
+            custom: Calls that the scenario brings along.
         """
         chance = random.Random(seed)  # noqa: S311  # jitter
         # Ahead of the arm's own, so that it sees what they do.
@@ -86,6 +89,7 @@ class Arm:
             workload=workload,
             seed=seed,
             connect_timeout=connect_timeout,
+            custom=custom,
         )
         async with connect(way) as perform:
 

@@ -1,26 +1,28 @@
 """How the calls of an arm reach the servers: a generated client, or plugins that are dispensed."""
 
 import random
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from pyqwest import Transport
 
 from connectplugin import Client, ClientConfig, ClientStack, with_options
+from connectplugin.plugin import Plugin
+from connectplugin.wire import DEFAULT_COOKIE
 from connectplugin_chaos._gen.chaos_target.v1.target_connect import (
     NeighbourServiceClient,
     TargetServiceClient,
 )
 from connectplugin_chaos.engine.plugins import neighbour_plugin, target_plugin
 from connectplugin_chaos.load.calls import Answer, Clients, perform
+from connectplugin_chaos.load.custom import CustomCalls, Perform
 from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
 from connectplugin_chaos.scenario.model import Workload
 from connectplugin_interceptors.transport import make_transport
 
-Perform = Callable[[Planned, Answer], Coroutine[Any, Any, None]]
+_OWN: Mapping[int, Sequence[Plugin]] = {1: [target_plugin, neighbour_plugin]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Way:
         workload: What calls look like.
         seed: Of jitter.
         connect_timeout: Seconds that a connection may take; None for the default.
+        custom: The calls that the scenario brings along; None for those of the harness's service.
     """
 
     stack: ClientStack
@@ -44,6 +47,7 @@ class Way:
     workload: Workload
     seed: int
     connect_timeout: float | None = None
+    custom: CustomCalls | None = None
 
     @asynccontextmanager
     async def transport(self) -> AsyncGenerator[Transport | None]:
@@ -70,10 +74,12 @@ class Way:
 
     def plugin(self, number: int, handshake: float = 10.0) -> Client:
         """A client of plugins, with the same chain."""
+        custom = self.custom
         return Client(
             ClientConfig(
                 endpoint=list(self.urls) if len(self.urls) > 1 else self.urls[0],
-                plugins=[target_plugin, neighbour_plugin],
+                versioned_plugins=_OWN if custom is None else custom.plugins,
+                magic_cookie=DEFAULT_COOKIE if custom is None else custom.cookie,
                 stack=self.stack,
                 name=self.name,
                 rng=random.Random(self.seed + number),  # noqa: S311  # jitter
@@ -90,11 +96,12 @@ async def connect(way: Way) -> AsyncGenerator[Perform]:
         if way.workload.through == "visit":
             yield _visits(way)
             return
+        bound = way.custom is not None or way.workload.through == "plugin"
         callers: list[Perform] = []
         for number in range(way.workload.clients):
-            if way.workload.through == "plugin":
+            if bound:
                 client = await closing.enter_async_context(way.plugin(number))
-                callers.append(_bounded(dispensed(client), way.workload))
+                callers.append(await _bind(way, client))
             else:
                 transport = await closing.enter_async_context(way.transport())
                 generated = way.generated(number, transport)
@@ -112,9 +119,16 @@ def _visits(way: Way) -> Perform:
         # A handshake is part of the operation that wants it, and has no more time than it.
         limit = way.workload.deadline_of(planned.method)
         async with way.plugin(planned.op, handshake=limit) as client:
-            await _bounded(dispensed(client), way.workload)(planned, answer)
+            perform = await _bind(way, client)
+            await perform(planned, answer)
 
     return one
+
+
+async def _bind(way: Way, client: Client) -> Perform:
+    if way.custom is not None:
+        return await way.custom.bind(client, way.workload.deadline_of)
+    return _bounded(dispensed(client), way.workload)
 
 
 def dispensed(client: Client) -> Clients:

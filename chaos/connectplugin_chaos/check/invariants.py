@@ -55,7 +55,9 @@ def no_lost_ack(history: History, ledger: Ledger) -> Judgement:
     runs = ledger.by_operation()
     final = ledger.final
     there = set[int]() if final is None else {op for ops in final.values() for op in ops}
-    writes = [o for o in history.operations if o.outcome == "ok" and o.method in _EFFECTS]
+    writes = [
+        o for o in history.operations if o.outcome == "ok" and (o.method in _EFFECTS or o.changes)
+    ]
     lost = tuple(
         o.op for o in writes if o.op not in runs or (final is not None and o.op not in there)
     )

@@ -88,7 +88,10 @@ async def run_arm(job: Job) -> ArmRun:
 async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
     scenario, plan = job.scenario, job.plan
     arm = make(job.arm, scenario.variants)
-    fleet = Fleet(scenario.topology, arm.servers, job.folder)
+    custom = scenario.custom
+    fleet = Fleet(
+        scenario.topology, arm.servers, job.folder, "" if custom is None else custom.target
+    )
     stack.push_async_callback(fleet.kill)
     happenings = scenario.timeline
     if scenario.soup is not None:
@@ -112,10 +115,12 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
             await target.chain(url, arm=job.arm, deadline=limit)
         del urls[1:]
     timeout = scenario.topology.connect_timeout
-    opened = arm.open(urls, recorder, scenario.workload, job.seed, connect_timeout=timeout)
+    opened = arm.open(
+        urls, recorder, scenario.workload, job.seed, connect_timeout=timeout, custom=custom
+    )
     call = await stack.enter_async_context(opened)
     planned = schedule(job.seed, scenario.workload, plan)
-    loop = OpenLoop(planned, call, recorder, scenario.workload.deadline_of)
+    loop = OpenLoop(planned, call, recorder, scenario.workload.deadline_of, custom)
     timeline = Timeline(happenings, plan.shift, proxies, fleet.targets, recorder)
     held = asyncio.create_task(
         probes.watch(lambda what, value: recorder.notice("resource", "client", what, value))
@@ -155,7 +160,7 @@ def deaths(happenings: Iterable[Happening], every: tuple[str, ...]) -> list[str]
     return [
         name
         for happening in happenings
-        if happening.fault == "kill"
+        if happening.fault in {"kill", "term"}
         for name in happening.places or every
     ]
 

@@ -34,8 +34,11 @@ class Target:
         successors: Processes that wait to be the next one; see `prepare`.
     """
 
-    def __init__(self, name: str, folder: Path, topology: Topology, kind: ServerKind) -> None:
+    def __init__(
+        self, name: str, folder: Path, topology: Topology, kind: ServerKind, target: str = ""
+    ) -> None:
         self.name = name
+        self._target = target
         self.address = ""
         self.ledger = folder / f"{name}.ledger"
         self._folder = folder
@@ -107,7 +110,9 @@ class Target:
         await successor.line(_START_WITHIN)
 
     async def _spawn(self, config: str, *, feed: bool = False) -> Leashed:
-        command = [sys.executable, "-m", "connectplugin_chaos.engine.target", config]
+        module = "user_target" if self._target else "target"
+        module = f"connectplugin_chaos.engine.{module}"
+        command = [sys.executable, "-m", module, config, self._target]
         return await start(command, name=self.name, log=self._log, read=True, feed=feed)
 
     async def tell(self, **command: Any) -> dict[str, Any]:
@@ -257,11 +262,14 @@ class Fleet:
         topology: How many, and what they can do.
         kind: Of the arm.
         folder: For ledgers and logs.
+        target: The name of the `ServeConfig` to serve; empty for the harness's own service.
     """
 
-    def __init__(self, topology: Topology, kind: ServerKind, folder: Path) -> None:
+    def __init__(
+        self, topology: Topology, kind: ServerKind, folder: Path, target: str = ""
+    ) -> None:
         self.targets = {
-            f"s{number + 1}": Target(f"s{number + 1}", folder, topology, kind)
+            f"s{number + 1}": Target(f"s{number + 1}", folder, topology, kind, target)
             for number in range(topology.servers)
         }
 
@@ -284,10 +292,13 @@ class Fleet:
 
     async def ledger(self, zero: float) -> Ledger:
         """What all have written down, and what they have in the end."""
-        final: dict[str, list[int]] = {}
+        final: dict[str, list[int]] | None = {}
         for target in self.targets.values():
             if target.alive:
-                kept: dict[str, list[int]] = (await target.tell(do="dump"))["kept"]
+                kept: dict[str, list[int]] | None = (await target.tell(do="dump"))["kept"]
+                if kept is None or final is None:
+                    final = None  # a server of somebody's own: nobody can ask it
+                    continue
                 for key, ops in kept.items():
                     final.setdefault(key, []).extend(ops)
         executions: list[Execution] = []
@@ -303,5 +314,5 @@ class Fleet:
         return Ledger(
             executions=tuple(sorted(executions, key=lambda e: e.started)),
             notices=tuple(sorted(notices, key=lambda n: n.at)),
-            final={key: tuple(ops) for key, ops in final.items()},
+            final=None if final is None else {key: tuple(ops) for key, ops in final.items()},
         )

@@ -17,6 +17,10 @@ _OUT_OF_FILES: Final = "socket.accept() out of system resource"
 """asyncio's words; it says so up to a hundred times at once."""
 
 
+def _print(text: str) -> None:
+    print(text, flush=True)
+
+
 async def run_server(
     config: ServeConfig,
     *,
@@ -25,8 +29,9 @@ async def run_server(
     active: Mapping[str, dict[str, Any]],
     kept: Callable[[], Mapping[str, list[int]] | None] = lambda: None,
     aim: Aim | None = None,
+    say: Callable[[str], None] = _print,
 ) -> None:
-    """Serve until a signal; prints a line of JSON once it does.
+    """Serve until a signal; says so with a line of JSON once it does.
 
     Args:
         config: What to serve, and where.
@@ -35,6 +40,7 @@ async def run_server(
         active: Those that are there from the start, by name.
         kept: See `Control`.
         aim: Likewise.
+        say: Takes the line for the harness; stdout by default.
     """
     control = Control(faults, kept=kept, aim=aim)
     for name, fault in active.items():
@@ -43,7 +49,7 @@ async def run_server(
     asyncio.get_running_loop().set_exception_handler(_Handler(ledger))
 
     def started(server: Server) -> None:
-        print(json.dumps({"url": server.url, "control": port}), flush=True)
+        say(json.dumps({"url": server.url, "control": port}))
 
     lag = asyncio.create_task(watch_lag(ledger))
     held = asyncio.create_task(

@@ -10,6 +10,7 @@ from typing import Final
 from connectrpc.errors import ConnectError
 
 from connectplugin_chaos.load.calls import Answer
+from connectplugin_chaos.load.custom import CustomCalls
 from connectplugin_chaos.load.schedule import IDEMPOTENT, Planned
 from connectplugin_chaos.record.model import Operation, Outcome
 from connectplugin_chaos.record.recorder import Recorder, Tries, current
@@ -32,6 +33,7 @@ class OpenLoop:
         call: Makes one call.
         recorder: Where time and attempts are taken down.
         deadline: Seconds that an operation of a method has.
+        custom: Tells which methods may be executed twice, if the scenario brings them along.
     """
 
     def __init__(
@@ -40,11 +42,14 @@ class OpenLoop:
         call: Caller,
         recorder: Recorder,
         deadline: Callable[[str], float],
+        custom: CustomCalls | None = None,
     ) -> None:
         self._planned = planned
         self._call = call
         self._recorder = recorder
         self._deadline = deadline
+        self._idempotent = IDEMPOTENT if custom is None else custom.idempotent
+        self._changing = frozenset[str]() if custom is None else custom.changing
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[int, tuple[Planned, float, Tries]] = {}
         self.operations: list[Operation] = []
@@ -93,7 +98,7 @@ class OpenLoop:
             task.add_done_callback(self._tasks.discard)
 
     async def _one(self, planned: Planned) -> None:
-        tries = Tries()
+        tries = Tries(planned.op)
         token = current.set(tries)
         answer = Answer()
         called = self._recorder.now()
@@ -146,7 +151,8 @@ class OpenLoop:
                 op=planned.op,
                 method=planned.method,
                 key=planned.key,
-                idempotent=planned.method in IDEMPOTENT,
+                idempotent=planned.method in self._idempotent,
+                changes=planned.method in self._changing,
                 due=planned.due,
                 called=called,
                 ended=ended,

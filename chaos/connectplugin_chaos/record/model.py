@@ -54,6 +54,7 @@ class Operation:
         received: Their numbers, as they arrived.
         attempts: All tries.
         cancelled: When its caller cancelled; None if he did not.
+        changes: Whether it has an effect; told for plugins of somebody's own only.
     """
 
     op: int
@@ -72,6 +73,7 @@ class Operation:
     received: tuple[int, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     cancelled: float | None = None
+    changes: bool = False
 
     def good(self, tolerance: float = 0.15) -> bool:
         """Whether it came back well, and in time."""

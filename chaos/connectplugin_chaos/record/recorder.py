@@ -4,7 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from connectrpc.errors import ConnectError
 
@@ -39,10 +39,15 @@ class _Try:
     code: str = ""
 
 
+OP_HEADER: Final = "x-chaos-operation"
+"""Carries an operation's number, for servers whose messages have no place for it."""
+
+
 @dataclass(slots=True)
 class Tries:
-    """The attempts of one operation so far."""
+    """The attempts of one operation so far; `op` is its number."""
 
+    op: int = 0
     made: list[_Try] = field(default_factory=list[_Try])
 
 
@@ -120,6 +125,7 @@ class Recorder(Link):
         made = _Try(attempt.number, attempt.kind.value, where, self.now())
         tries = current.get()
         if tries is not None:
+            ctx.request_headers[OP_HEADER] = str(tries.op)
             if tries.made and made.kind == "initial":
                 made.kind = "retry"  # by a loop around the chain
             tries.made.append(made)

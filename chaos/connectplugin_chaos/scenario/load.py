@@ -3,6 +3,7 @@
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -15,6 +16,7 @@ from connectplugin_chaos.check.resources import KINDS
 from connectplugin_chaos.engine.soup import MENU
 from connectplugin_chaos.engine.verb import Argument, Verb
 from connectplugin_chaos.engine.verbs import VERBS
+from connectplugin_chaos.load.custom import CustomCalls
 from connectplugin_chaos.scenario.comparisons import comparisons
 from connectplugin_chaos.scenario.model import (
     Expectation,
@@ -31,6 +33,13 @@ from connectplugin_chaos.scenario.model import (
 from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
 from connectplugin_chaos.scenario.policies import read_variant
 from connectplugin_chaos.scenario.variants import Variant
+from connectplugin_chaos.target.python import python_check
+from connectplugin_chaos.target.reading import (
+    CUSTOM_KEYS,
+    check_expectations,
+    check_topology,
+    custom_calls,
+)
 
 _KEYS: Final = (
     "id", "title", "why", "claim", "tier", "seeds", "topology", "workload", "timeline",
@@ -61,8 +70,13 @@ def load_all(where: Path | None = None) -> dict[str, Scenario]:
     return found
 
 
-def load(path: Path) -> Scenario:
+def load(path: Path, target: str = "") -> Scenario:
     """One file.
+
+    Args:
+        path: Of the file.
+        target: The name of the `ServeConfig` to run it against, `module:attribute`; empty for the
+            harness's own service.
 
     Raises:
         ScenarioError: It is wrong; the text has the line, and what may have been meant.
@@ -72,35 +86,34 @@ def load(path: Path) -> Scenario:
     except OSError as error:
         msg = f"{path}: {error.strerror}"
         raise ScenarioError(msg) from None
-    return parse(text, str(path))
+    return parse(text, str(path), target)
 
 
-def parse(text: str, path: str) -> Scenario:
+def parse(text: str, path: str, target: str = "") -> Scenario:
     """A scenario from its text; see `load`."""
     reader = Reader(path)
     root = reader.compose(text)
-    keys = reader.fields(root, _KEYS, required=_REQUIRED, of="a scenario")
+    # Claim and tier sort our own scenarios; a user's stands for itself.
+    required = [key for key in _REQUIRED if not (target and key in {"claim", "tier"})]
+    keys = reader.fields(root, _KEYS, required=required, of="a scenario")
 
     def get(name: str, kind: Any, default: Any) -> Any:
         return reader.read(keys[name], kind, name) if name in keys else default
 
     topology = get("topology", Topology, Topology())
-    workload = get("workload", Workload, None)
-    for name in workload.mix:
-        if name not in typing.get_args(Method):
-            reader.fail(
-                keys["workload"],
-                f"workload.mix has no method {name!r}{nearest(name, typing.get_args(Method))}",
-            )
-    if "peek" in workload.mix and workload.through == "stack":
-        reader.fail(keys["workload"], "workload.mix has 'peek', which wants `through: plugin`")
+    custom = custom_calls(reader, keys["workload"], target)
+    if target:
+        check_topology(reader, keys.get("topology"))
+    workload = _workload(reader, keys["workload"], custom)
     plan = _plan(reader, keys["phases"], get("warmup", Seconds, Seconds(1.0)), 0.0, ())
     timeline = tuple(
-        _happening(reader, node, topology)
+        _happening(reader, node, topology, target)
         for node in (reader.items(keys["timeline"], "timeline") if "timeline" in keys else [])
     )
     _check_heals(reader, keys.get("timeline"), timeline)
-    expect = _expectations(reader, keys["expect"], _words(tuple(plan.phases), topology))
+    expect = _expectations(reader, keys["expect"], _words(tuple(plan.phases), topology, custom))
+    if target:
+        check_expectations(reader, expect)
     compared = reader.member(keys["expect"], "compare")
     arms = get("arms", tuple[str, ...], tuple(expect))
     tier_arms = {"smoke": ("stack",)} | get("tier_arms", Mapping[str, tuple[str, ...]], {})
@@ -129,9 +142,26 @@ def parse(text: str, path: str) -> Scenario:
         expect=expect,
         compare=comparisons(reader, compared, tuple(plan.phases)) if compared is not None else (),
         variants=variants,
-        soup=_soup(reader, keys["soup"]) if "soup" in keys else None,
+        soup=_soup(reader, keys["soup"], target) if "soup" in keys else None,
+        custom=custom,
         path=path,
     )
+
+
+def _workload(reader: Reader, node: yaml.Node, custom: CustomCalls | None) -> Workload:
+    rest, _ = reader.split(node, CUSTOM_KEYS, of="workload")
+    workload: Workload = reader.read(rest, Workload, "workload")
+    if custom is not None:
+        return replace(workload, mix=custom.mix)
+    for name in workload.mix:
+        if name not in typing.get_args(Method):
+            reader.fail(
+                node,
+                f"workload.mix has no method {name!r}{nearest(name, typing.get_args(Method))}",
+            )
+    if "peek" in workload.mix and workload.through == "stack":
+        reader.fail(node, "workload.mix has 'peek', which wants `through: plugin`")
+    return workload
 
 
 def _variants(reader: Reader, node: yaml.Node) -> dict[str, Variant]:
@@ -148,11 +178,13 @@ def _variants(reader: Reader, node: yaml.Node) -> dict[str, Variant]:
     }
 
 
-def _soup(reader: Reader, node: yaml.Node) -> Soup:
+def _soup(reader: Reader, node: yaml.Node, target: str) -> Soup:
     soup: Soup = reader.read(node, Soup, "soup")
+    menu = [verb for verb in MENU if not (target and VERBS[verb].own_service)]
     for verb in soup.verbs:
-        if verb not in MENU:
-            reader.fail(node, f"soup.verbs has no {verb!r}{nearest(verb, MENU)}")
+        if verb not in menu:
+            reader.fail(node, f"soup.verbs has no {verb!r}{nearest(verb, menu)}")
+    soup = replace(soup, verbs=soup.verbs or tuple(menu))
     if not 0 < soup.shortest <= soup.longest or soup.end - soup.begin <= soup.longest:
         reader.fail(node, "soup must have 0 < shortest <= longest < end - begin")
     return soup
@@ -184,7 +216,7 @@ def _plan(
     return Plan(warmup=warmup, phases=phases, shift=shift)
 
 
-def _happening(reader: Reader, node: yaml.Node, topology: Topology) -> Happening:
+def _happening(reader: Reader, node: yaml.Node, topology: Topology, target: str) -> Happening:
     keys = dict[str, yaml.Node]()
     if isinstance(node, yaml.MappingNode):
         keys = {str(key.value): value for key, value in node.value}
@@ -206,6 +238,8 @@ def _happening(reader: Reader, node: yaml.Node, topology: Topology) -> Happening
             f"the fault {name!r} is done to proxies, and with `direct: true` no call goes through"
             " one",
         )
+    if verb is not None and verb.own_service and target:
+        reader.fail(keys["fault"], f"the fault {name!r} is one of the harness's own service")
     places: tuple[str, ...] = ()
     for word in where:
         if word in keys:
@@ -263,13 +297,13 @@ Words: TypeAlias = Mapping[str, Sequence[str]]
 """The words that an argument of a check can be or hold; of all others the value is a number."""
 
 
-def _words(phases: Sequence[str], topology: Topology) -> Words:
+def _words(phases: Sequence[str], topology: Topology, custom: CustomCalls | None) -> Words:
     places = [f"p{number + 1}" for number in range(topology.servers)]
     return {
         "phase": phases,
         "base": phases,
         "all_of": tuple(MECHANISMS),
-        "methods": typing.get_args(Method),
+        "methods": typing.get_args(Method) if custom is None else tuple(custom.mix),
         "endpoint": places,
         "endpoints": places,
         "of": KINDS,
@@ -297,11 +331,12 @@ def _expectation(reader: Reader, node: yaml.Node, words: Words) -> Expectation:
         reader.fail(node, "a check is one name with its bars, such as `recovery: {within: 3s}`")
     ((key, value),) = node.value
     name = str(key.value)
+    if name == "python":
+        told, function, bars = python_check(reader, value)
+        return Expectation(check=told, arguments=bars, line=reader.line(key), function=function)
     if name == "not":
         inner = _expectation(reader, value, words)
-        return Expectation(
-            check=inner.check, arguments=inner.arguments, negated=True, line=reader.line(key)
-        )
+        return replace(inner, negated=True, line=reader.line(key))
     if name not in ALL_CHECKS:
         reader.fail(key, f"there is no check {name!r}{nearest(name, ALL_CHECKS)}")
     parameters = inspect.signature(ALL_CHECKS[name]).parameters.values()

@@ -1,10 +1,13 @@
 """A scenario, as its file says it. Times are in seconds, shares are fractions of 1."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NewType, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NewType, TypeAlias
 
 from connectplugin_chaos.scenario.variants import Variant
+
+if TYPE_CHECKING:
+    from connectplugin_chaos.load.custom import CustomCalls
 
 Seconds = NewType("Seconds", float)
 """In a file: `500ms`, `3s`, `2m`, or a number of seconds."""
@@ -185,12 +188,21 @@ class Soup:
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A check of an arm, with its bars; `negated`: it must fail, or the scenario shows nothing."""
+    """A check of an arm, with its bars.
+
+    Attributes:
+        check: Its name.
+        arguments: Its bars.
+        negated: It must fail, or the scenario shows nothing.
+        line: In the file.
+        function: The check itself, if the scenario brings it along.
+    """
 
     check: str
     arguments: Mapping[str, Any]
     negated: bool = False
     line: int = 0
+    function: Callable[..., Any] | None = None
 
 
 Metric: TypeAlias = Literal["goodput", "success", "p50", "p99", "attempts"]
@@ -254,6 +266,7 @@ class Scenario:
         compare: Between arms; what was not run is not compared.
         variants: Policies of arms `BASE+NAME`, by name.
         soup: Faults by chance, besides the timeline's.
+        custom: The calls that it brings along; None for those of the harness's own service.
         path: Of the file.
     """
 
@@ -274,4 +287,5 @@ class Scenario:
     compare: tuple[Comparison, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=dict[str, Variant])
     soup: "Soup | None" = None
+    custom: "CustomCalls | None" = None
     path: str = ""

@@ -81,6 +81,17 @@ class Reader:
             return None
         return next((value for key, value in node.value if key.value == name), None)
 
+    def split(
+        self, node: yaml.Node, names: Iterable[str], *, of: str
+    ) -> tuple[yaml.MappingNode, dict[str, yaml.Node]]:
+        """A mapping without some of its keys, and the values of these."""
+        if not isinstance(node, yaml.MappingNode):
+            self.fail(node, f"{of} must be a mapping of keys to values")
+        taken = set(names)
+        found = {key.value: value for key, value in node.value if key.value in taken}
+        rest = [(key, value) for key, value in node.value if key.value not in taken]
+        return yaml.MappingNode(node.tag, rest, node.start_mark, node.end_mark), found
+
     def items(self, node: yaml.Node, of: str) -> list[yaml.Node]:
         """The members of a list."""
         if not isinstance(node, yaml.SequenceNode):
@@ -95,6 +106,19 @@ class Reader:
             return {str(key.value): self.plain(value) for key, value in node.value}
         value = yaml.SafeLoader("").construct_object(node)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # untyped
         return measure(value) if isinstance(value, str) else value  # pyright: ignore[reportUnknownVariableType]  # any scalar
+
+    def raw(self, node: yaml.Node) -> Any:
+        """A scalar as YAML has it, without units; what looks like a date is a text.
+
+        Lists and mappings of them too.
+        """
+        if isinstance(node, yaml.SequenceNode):
+            return [self.raw(member) for member in node.value]
+        if isinstance(node, yaml.MappingNode):
+            return {str(key.value): self.raw(value) for key, value in node.value}
+        if node.tag == "tag:yaml.org,2002:timestamp":
+            return str(node.value)
+        return yaml.SafeLoader("").construct_object(node)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  # untyped
 
     def read(self, node: yaml.Node, kind: Any, of: str) -> Any:
         """A value of a type: of a dataclass its fields are read, and so on."""
