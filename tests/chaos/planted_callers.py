@@ -74,6 +74,18 @@ def stormed(h: History, g: Ledger) -> Planted:
     return h, replace(g, notices=(*g.notices, *g.notices)), set()
 
 
+def no_deadline(h: History, g: Ledger) -> Planted:
+    o = of(h, "read")
+    runs = tuple(replace(e, deadline_at=None) if e.op == o.op else e for e in g.executions)
+    return h, replace(g, executions=runs), {o.op}
+
+
+def longer_deadline(h: History, g: Ledger) -> Planted:
+    o = of(h, "read")
+    onward = replace(executed(o, late=0.02), server="s3", deadline_at=o.called + 0.6)
+    return h, replace(g, executions=(*g.executions, onward)), {o.op}
+
+
 def astray(h: History, g: Ledger) -> Planted:
     o = of(h, "read")
     elsewhere = replace(executed(o), server="s3")
@@ -112,6 +124,8 @@ CALLERS: list[tuple[str, dict[str, Any], Bug]] = [
     ("quota", {"per_second": 5.0, "burst": 1.0, "phase": ["recovery"]}, over_quota),
     ("patience", {"phase": ["recovery"]}, hammered),
     ("storm", {"server": "s1", "phase": ["recovery"]}, stormed),
+    ("inherited", {}, no_deadline),
+    ("inherited", {}, longer_deadline),
     ("sticky", {}, astray),
     ("sticky", {}, one_server),
     ("codes", {"right": ["unavailable"]}, wrong_code),

@@ -185,6 +185,34 @@ def storm(
     )
 
 
+def inherited(history: History, ledger: Ledger, *, slack: float = 0.03) -> Judgement:
+    """Each server knows when its caller gives up, and no hop has more time than the one before.
+
+    Args:
+        history: The client's side.
+        ledger: The servers'.
+        slack: Seconds by which a deadline may be later: what a message takes on its way.
+    """
+    known = {o.op for o in history.operations}
+    runs = [e for e in ledger.executions if e.op in known and e.started >= 0]
+    ignorant = [e.op for e in runs if e.deadline_at is None]
+    least: dict[int, float] = {}
+    longer: list[int] = []
+    for run in sorted(runs, key=lambda e: e.started):
+        if run.deadline_at is not None:
+            if run.deadline_at > least.get(run.op, float("inf")) + slack:
+                longer.append(run.op)
+            least[run.op] = min(run.deadline_at, least.get(run.op, float("inf")))
+    return judge(
+        "inherited",
+        runs and not ignorant and not longer,
+        measured=f"{len(ignorant)} of {len(runs)} executions without a deadline,"
+        f" {len(longer)} with a later one than the hop before",
+        bar="0, 0",
+        offending=tuple(dict.fromkeys((*ignorant, *longer))),
+    )
+
+
 def sticky(
     _: History, ledger: Ledger, *, most: int = 1, share: float = 1.0, until: float = float("inf")
 ) -> Judgement:

@@ -5,10 +5,12 @@ import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from connectrpc.errors import ConnectError
 
+from connectplugin import PluginUnavailableError
 from connectplugin_chaos.load.calls import Answer
 from connectplugin_chaos.load.custom import CustomCalls
 from connectplugin_chaos.load.schedule import IDEMPOTENT, Planned
@@ -52,6 +54,7 @@ class OpenLoop:
         self._changing = frozenset[str]() if custom is None else custom.changing
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[int, tuple[Planned, float, Tries]] = {}
+        self._tries: dict[int, Tries] = {}
         self.operations: list[Operation] = []
         self.lateness: list[float] = []
         self.lags: list[tuple[float, float]] = []
@@ -78,7 +81,11 @@ class OpenLoop:
             gc.unfreeze()
         for planned, called, tries in self._open.values():
             self._note(planned, called, tries, Answer(), None, ended=None)
-        self.operations.sort(key=lambda operation: operation.op)
+        # Only now: what has lost against a hedge is over a moment after its call.
+        self.operations = [
+            replace(operation, attempts=self._recorder.attempts(self._tries[operation.op]))
+            for operation in sorted(self.operations, key=lambda operation: operation.op)
+        ]
 
     async def _issue(self) -> None:
         frozen = False
@@ -142,9 +149,7 @@ class OpenLoop:
         elif ended is None:
             outcome, code = "info", ""
         elif error is not None:
-            sure = isinstance(error, ConnectError) and delivery(error) is Delivery.NOT_SENT
-            outcome = "fail" if sure else "info"
-            code = error.code.value if isinstance(error, ConnectError) else ""
+            outcome, code = _told(error)
             name = type(error).__name__
         self.operations.append(
             Operation(
@@ -164,9 +169,9 @@ class OpenLoop:
                 reply=answer.reply,
                 sent=answer.sent,
                 received=tuple(answer.received),
-                attempts=self._recorder.attempts(tries),
             )
         )
+        self._tries[planned.op] = tries
 
     async def _watch_lag(self) -> None:
         with suppress(asyncio.CancelledError):
@@ -175,3 +180,13 @@ class OpenLoop:
                 await asyncio.sleep(_LAG_EVERY)
                 late = time.monotonic() - before - _LAG_EVERY
                 self.lags.append((self._recorder.now(), late))
+
+
+def _told(error: Exception) -> tuple[Outcome, str]:
+    """What an error says of the operation; without a code, it is none that is documented."""
+    if isinstance(error, PluginUnavailableError):
+        return "fail", "unavailable"  # no handshake, so nothing was called
+    if isinstance(error, ConnectError):
+        sure = delivery(error) is Delivery.NOT_SENT
+        return ("fail" if sure else "info"), error.code.value
+    return "info", ""

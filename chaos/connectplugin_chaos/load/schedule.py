@@ -49,7 +49,7 @@ def schedule(seed: int, workload: Workload, plan: Plan) -> tuple[Planned, ...]:
     for number, due in enumerate(_arrivals(chance, workload, plan), 1):
         (method,) = chance.choices(methods, weights)
         key = number if workload.keys is None else 1 + whims.randrange(workload.keys)
-        patience, pause = _whims(whims, workload, method)
+        patience, pause = _whims(whims, workload, method, due - plan.shift)
         found.append(
             Planned(
                 op=number, due=due, method=method, key=f"k{key}", patience=patience, pause=pause
@@ -79,12 +79,14 @@ def _arrivals(chance: random.Random, workload: Workload, plan: Plan) -> Iterator
             yield at + jitter
 
 
-def _whims(whims: random.Random, workload: Workload, method: str) -> tuple[float | None, float]:
+def _whims(
+    whims: random.Random, workload: Workload, method: str, due: float
+) -> tuple[float | None, float]:
     """When the caller loses patience, and how slowly it reads."""
     patience, pause = None, 0.0
     cancel, slow = workload.cancel, workload.slow_readers
     if cancel is not None and whims.random() < cancel.share:
         patience = whims.uniform(0.0, cancel.within)
     if slow is not None and method == "watch" and whims.random() < slow.share:
-        pause = float(slow.pause)
+        pause = float(slow.pause) if due >= slow.since else 0.0
     return patience, pause

@@ -1,6 +1,6 @@
 """Reading `expect: compare:`, the bars between arms."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import yaml
 
@@ -9,22 +9,27 @@ from connectplugin_chaos.scenario.model import Comparison
 from connectplugin_chaos.scenario.nodes import Reader, nearest
 
 
-def comparisons(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> tuple[Comparison, ...]:
+def comparisons(
+    reader: Reader, node: yaml.Node, phases: Sequence[str], variants: Collection[str] = ()
+) -> tuple[Comparison, ...]:
     """A list such as `- ratio: {metric: goodput, of: stack, over: none, min: 1.3}`.
 
     Raises:
         ScenarioError: It is none, or has a bar that says nothing.
     """
     return tuple(
-        _comparison(reader, member, phases) for member in reader.items(node, "expect.compare")
+        _comparison(reader, member, phases, variants)
+        for member in reader.items(node, "expect.compare")
     )
 
 
-def _comparison(reader: Reader, node: yaml.Node, phases: Sequence[str]) -> Comparison:
+def _comparison(
+    reader: Reader, node: yaml.Node, phases: Sequence[str], variants: Collection[str]
+) -> Comparison:
     value = reader.fields(node, ("ratio",), required=("ratio",), of="a comparison")["ratio"]
     found: Comparison = reader.read(value, Comparison, "ratio")
     for arm in (found.of, found.over):
-        if (problem := check_arm(arm)) is not None:
+        if (problem := check_arm(arm, variants)) is not None:
             reader.fail(value, problem)
     if found.phase and found.phase not in phases:
         reader.fail(value, f"there is no phase {found.phase!r}{nearest(found.phase, phases)}")

@@ -140,7 +140,9 @@ def parse(text: str, path: str, target: str = "") -> Scenario:
         arms=arms,
         tier_arms=tier_arms,
         expect=expect,
-        compare=comparisons(reader, compared, tuple(plan.phases)) if compared is not None else (),
+        compare=comparisons(reader, compared, tuple(plan.phases), variants)
+        if compared is not None
+        else (),
         variants=variants,
         soup=_soup(reader, keys["soup"], target) if "soup" in keys else None,
         custom=custom,

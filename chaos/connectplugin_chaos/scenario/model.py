@@ -93,10 +93,17 @@ class Cancelling:
 
 @dataclass(frozen=True, kw_only=True)
 class SlowReaders:
-    """Consumers that take their time: in a share of the streams of responses, between messages."""
+    """Consumers that take their time: in a share of the streams of responses, between messages.
+
+    Attributes:
+        share: Of the streams.
+        pause: For each message.
+        since: From when on.
+    """
 
     share: Share
     pause: Seconds
+    since: Seconds = Seconds(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
