@@ -82,6 +82,17 @@ def held(process: str, **changed: float) -> list[Notice]:
     ]
 
 
+PATIENT = 91
+"""The operation that was told to come back later, and did: a write."""
+
+
+def patient(o: Operation) -> Operation:
+    """It was refused, and tried again when the server had said."""
+    refused = replace(attempt(o.called, endpoint="p3", took=0.01), code="unavailable")
+    again = attempt(o.called + 0.33, number=2, endpoint="p3")
+    return replace(o, ended=o.called + 0.38, attempts=(refused, again))
+
+
 def hedged(o: Operation) -> Operation:
     """It was slow, so a second attempt was made, which has won."""
     lost = replace(attempt(o.called), ended=o.called + 0.051, code="CancelledError")
@@ -109,6 +120,7 @@ def clean() -> tuple[History, Ledger]:
     """10 s at 10 a second: a fault from 4 to 6, in which a circuit opens."""
     operations = tuple(operation(n, n / 10) for n in range(100))
     operations = tuple(hedged(o) if o.op == HEDGED else o for o in operations)
+    operations = tuple(patient(o) if o.op == PATIENT else o for o in operations)
     operations = tuple(cancelled(o) if o.op == CANCELLED else o for o in operations)
     executions = [executed(o) for o in operations if o.outcome == "ok"]
     given_up = operations[CANCELLED]

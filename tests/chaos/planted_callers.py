@@ -70,6 +70,12 @@ def hammered(h: History, g: Ledger) -> Planted:
     return h, replace(g, notices=(*g.notices, *refused)), set()
 
 
+def at_once(h: History, g: Ledger) -> Planted:
+    o = of(h, "read")
+    again = (attempt(o.due), attempt(o.due + 0.06, number=2))
+    return change(h, o.op, attempts=again), g, {o.op}
+
+
 def stormed(h: History, g: Ledger) -> Planted:
     return h, replace(g, notices=(*g.notices, *g.notices)), set()
 
@@ -123,6 +129,7 @@ CALLERS: list[tuple[str, dict[str, Any], Bug]] = [
     ("peak_rate", {}, herd),
     ("quota", {"per_second": 5.0, "burst": 1.0, "phase": ["recovery"]}, over_quota),
     ("patience", {"phase": ["recovery"]}, hammered),
+    ("not_before", {"delay": 0.3, "phase": ["recovery"]}, at_once),
     ("storm", {"server": "s1", "phase": ["recovery"]}, stormed),
     ("inherited", {}, no_deadline),
     ("inherited", {}, longer_deadline),

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from connectplugin_chaos.check.judgement import Judgement, judge
 from connectplugin_chaos.record.model import History, Ledger, Operation
@@ -148,6 +149,34 @@ def patience(
         share <= most,
         measured=f"{refused} refusals for {len(operations)} calls",
         bar=f"<= {most:g} for each",
+    )
+
+
+def not_before(
+    history: History, _: Ledger, *, delay: float, phase: Sequence[str] = ("fault",)
+) -> Judgement:
+    """No further attempt of a call begins earlier than the server has asked for.
+
+    Args:
+        history: The client's side.
+        delay: Seconds that it asks for, whenever it refuses.
+        phase: In which nothing else makes calls fail.
+    """
+    early: list[int] = []
+    gaps: list[float] = []
+    for operation in history.during(phase):
+        for before, after in pairwise(operation.attempts):
+            if before.ended is not None and after.kind != "hedge":
+                gaps.append(after.started - before.ended)
+                if gaps[-1] < delay:
+                    early.append(operation.op)
+    least = f"{min(gaps) * 1000:.0f} ms" if gaps else "never"
+    return judge(
+        "not_before",
+        gaps and not early,
+        measured=f"{len(early)} of {len(gaps)} further attempts too early; the first after {least}",
+        bar=f">= {delay * 1000:g} ms",
+        offending=tuple(dict.fromkeys(early)),
     )
 
 
