@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from connectplugin_chaos.toxiproxy.binary import NoToxiproxyError, find
+
 ROOT = Path(__file__).parents[2]
 SOURCES = {
     "connectplugin": ROOT / "connectplugin",
@@ -48,6 +50,8 @@ def source_files() -> Iterator[str]:
         for path in folder.rglob("*"):
             if path.suffix == ".py" or path.name == "py.typed":
                 yield f"{package}/{path.relative_to(folder).as_posix()}"
+    for path in (ROOT / "chaos" / "scenarios").iterdir():
+        yield f"connectplugin_chaos/scenarios/{path.name}"
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +136,35 @@ def test_editable_install_imports_from_another_folder(tmp_path: Path) -> None:
 def test_installed_command_runs(installed: Path, tmp_path: Path) -> None:
     said = run(installed.with_name("connectplugin"), "--version", cwd=tmp_path)
     assert said.startswith("connectplugin 0.")
+
+
+def test_installed_harness_brings_its_scenarios(installed: Path, tmp_path: Path) -> None:
+    harness = installed.with_name("connectplugin-chaos")
+    said = run(harness, "list", cwd=tmp_path)
+    ours = {path.stem.upper() for path in (ROOT / "chaos" / "scenarios").glob("*.yaml")}
+    assert {line.split()[0] for line in said.splitlines() if not line.startswith(" ")} == ours
+    assert "tiers: smoke, core, full" in said
+
+
+@pytest.mark.timeout(180)
+def test_installed_harness_runs_a_scenario_by_its_id(installed: Path, tmp_path: Path) -> None:
+    try:
+        toxiproxy = find()
+    except NoToxiproxyError as error:
+        pytest.skip(str(error))
+    environment = {**ENVIRONMENT, "TOXIPROXY_SERVER": str(toxiproxy.path)}
+    done = subprocess.run(
+        [installed.with_name("connectplugin-chaos"), "run", "F1", "--short", "--arms", "stack"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # What came out depends on how busy this machine is; that it was run does not.
+    assert "attempts/call" in done.stdout, done.stderr
+    (report,) = tmp_path.glob("runs/*/report.html")
+    assert "One of three is killed" in report.read_text()
 
 
 # A user's own project against the installed wheel.
