@@ -46,7 +46,8 @@ def schedule(seed: int, workload: Workload, plan: Plan) -> tuple[Planned, ...]:
     methods = sorted(workload.mix)
     weights = [workload.mix[method] for method in methods]
     found: list[Planned] = []
-    for number, due in enumerate(_arrivals(chance, workload, plan), 1):
+    # With jitter they do not come in order.
+    for number, due in enumerate(sorted(_arrivals(chance, workload, plan)), 1):
         (method,) = chance.choices(methods, weights)
         key = number if workload.keys is None else 1 + whims.randrange(workload.keys)
         patience, pause = _whims(whims, workload, method, due - plan.shift)
