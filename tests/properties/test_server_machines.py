@@ -36,6 +36,7 @@ class DrainModel(RuleBasedStateMachine):
         assert (ticket is None) == (self.machine.reason is not None)
         if ticket is None:
             return NOTHING
+        assert (ticket.kind, ticket.cut) == (kind, None)
         self.inside.add(ticket)
         return ticket
 

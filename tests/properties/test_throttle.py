@@ -70,6 +70,16 @@ class Model(RuleBasedStateMachine):
                     self.machine.dismiss(self.now)
                     self.dismissed.append(self.tick)
 
+    @rule()
+    def it_shows_what_it_knows(self) -> None:
+        self.machine.request(self.now, 1.0)
+        self.machine.dismiss(self.now)
+        self.requests.append(self.tick)
+        self.dismissed.append(self.tick)
+        shown = f"{self.within(self.accepts)} accepted of {self.within(self.requests)}"
+        self.machine.rejection(self.now)
+        assert repr(self.machine) == f"<Throttle {shown}>"
+
     @invariant()
     def it_is_the_formula(self) -> None:
         if hasattr(self, "machine"):

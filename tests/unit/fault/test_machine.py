@@ -40,6 +40,12 @@ def test_methods_are_named_by_pattern(methods: list[str], *, struck: bool) -> No
     assert (planned(Fault(latency=1, methods=methods)) is not None) == struck
 
 
+def test_a_fault_of_another_method_does_not_hide_those_behind_it() -> None:
+    plan = planned(Fault(error="drop", methods=["x.Y/Z"]), Fault(error=Code.ABORTED))
+    assert plan is not None
+    assert plan.error is Code.ABORTED
+
+
 def test_latencies_add_up_and_the_first_end_is_the_end() -> None:
     plan = planned(
         Fault(latency=1.0),
@@ -86,6 +92,9 @@ def test_no_more_calls_than_may_be_are_struck_at_a_time() -> None:
     assert [plan() is not None for _ in range(2)] == [True, False]
     assert machine.active == 2
     assert repr(machine) == "<Faults 1, 2 active>"
+    machine.leave()
+    machine.leave()
+    assert machine.active == 0
 
 
 @given(st.integers(), st.lists(st.floats(0, 1), min_size=1, max_size=3))
