@@ -17,6 +17,7 @@ from connectplugin_chaos.report.text import table
 from connectplugin_chaos.scenario.load import load, load_all
 from connectplugin_chaos.scenario.model import Scenario
 from connectplugin_chaos.scenario.nodes import ScenarioError, nearest
+from connectplugin_chaos.scenario.schema import schema
 from connectplugin_chaos.toxiproxy.api import ToxiproxyError
 from connectplugin_chaos.toxiproxy.binary import Binary, NoToxiproxyError, find
 from connectplugin_chaos.toxiproxy.doctor import Diagnosis, examine
@@ -45,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return doctor()
             case "list":
                 return show_scenarios()
+            case "schema":
+                print(json.dumps(schema(), indent=1))
+                return PASSED
             case "report":
                 return rebuild(Path(given.folder))
             case "diff":
@@ -70,6 +74,7 @@ def command_line() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="check that toxiproxy is there and does what it should")
     commands.add_parser("list", help="the scenarios, and what each shows")
+    commands.add_parser("schema", help="the JSON Schema of scenario files, for editors")
     running = commands.add_parser("run", help="run scenarios", allow_abbrev=False)
     running.add_argument("scenarios", nargs="*", help="ids, or files; by default a whole tier")
     running.add_argument(

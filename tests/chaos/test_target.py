@@ -261,6 +261,15 @@ def test_what_is_no_message_is_told_with_its_line(text: str, told: str) -> None:
         made(text)
 
 
+def test_policies_can_be_of_one_method() -> None:
+    variant = "variants: {once: {methods: {Put: {retry_policy: null}}}}\narms: [stack+once]\n"
+    text = EXAMPLE.replace("arms: [none, stack]\n", variant)
+    (found,) = parse(text, "t.yaml", TARGET).variants["once"].methods
+    assert found == ("kv.v1.KVService/Put", {"retry_policy": None})
+    with pytest.raises(ScenarioError, match="no key 'Putt'; did you mean 'Put'"):
+        parse(text.replace("methods: {Put", "methods: {Putt"), "t.yaml", TARGET)
+
+
 class Bench:
     """The example's plugin as the harness prepares it, in this process."""
 

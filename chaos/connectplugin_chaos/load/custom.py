@@ -46,6 +46,11 @@ class CustomCalls(Protocol):
         """The kinds that have effects: an acknowledged one must have been executed."""
         ...
 
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """The methods that a policy can be for, `package.Service/Method` by name."""
+        ...
+
     async def bind(self, client: Client, limit: Callable[[str], float], /) -> Perform:
         """How calls are made with a client.
 

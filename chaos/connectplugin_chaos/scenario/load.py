@@ -31,7 +31,7 @@ from connectplugin_chaos.scenario.model import (
     Workload,
 )
 from connectplugin_chaos.scenario.nodes import Reader, ScenarioError, nearest
-from connectplugin_chaos.scenario.policies import read_variant
+from connectplugin_chaos.scenario.policies import METHODS, read_variant
 from connectplugin_chaos.scenario.variants import Variant
 from connectplugin_chaos.target.python import python_check
 from connectplugin_chaos.target.reading import (
@@ -121,7 +121,7 @@ def parse(text: str, path: str, target: str = "") -> Scenario:
         if name not in typing.get_args(Tier):
             known = nearest(name, typing.get_args(Tier))
             reader.fail(keys["tier_arms"], f"tier_arms has no tier {name!r}{known}")
-    variants = _variants(reader, keys["variants"]) if "variants" in keys else {}
+    variants = _variants(reader, keys["variants"], custom) if "variants" in keys else {}
     for arm in {*arms, *expect}.union(*tier_arms.values()):
         if (problem := check_arm(arm, variants)) is not None:
             reader.fail(keys.get("arms", keys["expect"]), problem)
@@ -166,7 +166,7 @@ def _workload(reader: Reader, node: yaml.Node, custom: CustomCalls | None) -> Wo
     return workload
 
 
-def _variants(reader: Reader, node: yaml.Node) -> dict[str, Variant]:
+def _variants(reader: Reader, node: yaml.Node, custom: CustomCalls | None) -> dict[str, Variant]:
     if not isinstance(node, yaml.MappingNode):
         reader.fail(node, "variants must be a mapping of names to policies")
     for key, _ in node.value:
@@ -174,8 +174,9 @@ def _variants(reader: Reader, node: yaml.Node) -> dict[str, Variant]:
             reader.fail(
                 key, f"the name {key.value!r} is taken: every scenario has stack+{key.value}"
             )
+    paths = METHODS if custom is None else custom.paths
     return {
-        str(key.value): read_variant(reader, value, f"variants.{key.value}")
+        str(key.value): read_variant(reader, value, f"variants.{key.value}", paths)
         for key, value in node.value
     }
 

@@ -142,8 +142,16 @@ METHODS: Final[Mapping[str, str]] = {
 """The words of a workload's mix, as patterns of `ClientStack.for_method`."""
 
 
-def read_variant(reader: Reader, node: yaml.Node, of: str) -> Variant:
+def read_variant(
+    reader: Reader, node: yaml.Node, of: str, paths: Mapping[str, str] = METHODS
+) -> Variant:
     """One variant.
+
+    Args:
+        reader: Of the file.
+        node: The mapping.
+        of: Where it stands, for messages.
+        paths: The methods that it may name, as patterns of `ClientStack.for_method`.
 
     Raises:
         ScenarioError: A word in it is unknown, or a policy refuses a value.
@@ -151,8 +159,8 @@ def read_variant(reader: Reader, node: yaml.Node, of: str) -> Variant:
     fields = reader.fields(node, ("client", "methods", "server"), of=of)
     methods: list[tuple[str, Mapping[str, Any]]] = []
     if "methods" in fields:
-        for name, value in reader.fields(fields["methods"], METHODS, of="methods").items():
-            methods.append((METHODS[name], read_policies(reader, value, CLIENT, name)))
+        for name, value in reader.fields(fields["methods"], paths, of="methods").items():
+            methods.append((paths[name], read_policies(reader, value, CLIENT, name)))
     client = read_policies(reader, fields["client"], CLIENT, "client") if "client" in fields else {}
     server: dict[str, Any] = {}
     if "server" in fields:

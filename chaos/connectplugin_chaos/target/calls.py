@@ -106,6 +106,7 @@ class PluginCalls:
         self.target = catalogue.name
         self.plugins: Mapping[int, Sequence[Plugin]] = {catalogue.version: catalogue.plugins}
         self.cookie = catalogue.cookie
+        self.paths = catalogue.paths
         self.mix = {name: Share(call.weight) for name, call in self._calls.items()}
         self.idempotent = frozenset(n for n, c in self._calls.items() if c.method.idempotent)
         self.changing = frozenset(n for n, c in self._calls.items() if c.method.changes)

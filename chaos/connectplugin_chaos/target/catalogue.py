@@ -81,6 +81,11 @@ class Catalogue:
             )
             raise TargetError(msg)
 
+    @property
+    def paths(self) -> dict[str, str]:
+        """The methods' paths by their names; of two of a name, the first's."""
+        return {method.info.name: method.path for method in reversed(self.methods)}
+
     def find(self, name: str) -> Method | str:
         """A method by `Put`, `KVService/Put` or its full path; else what is wrong.
 

@@ -16,6 +16,7 @@ from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.model import History, Ledger
 from connectplugin_chaos.scenario.model import Share
 from connectplugin_chaos.scenario.nodes import Reader, nearest
+from connectplugin_chaos.scenario.policies import METHODS
 from connectplugin_chaos.target.catalogue import Catalogue
 from connectplugin_chaos.target.locate import TargetError, locate
 
@@ -83,7 +84,9 @@ class PythonCalls:
         self.target = ""
         self.plugins: Mapping[int, Sequence[Plugin]] = {1: [target_plugin, neighbour_plugin]}
         self.cookie: tuple[str, str] | None = DEFAULT_COOKIE
+        self.paths: Mapping[str, str] = METHODS
         if catalogue is not None:
+            self.paths = catalogue.paths
             self.target = catalogue.name
             self.plugins = {catalogue.version: catalogue.plugins}
             self.cookie = catalogue.cookie
