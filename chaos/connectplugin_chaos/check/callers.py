@@ -222,8 +222,9 @@ def inherited(history: History, ledger: Ledger, *, slack: float = 0.03) -> Judge
         ledger: The servers'.
         slack: Seconds by which a deadline may be later: what a message takes on its way.
     """
-    known = {o.op for o in history.operations}
-    runs = [e for e in ledger.executions if e.op in known and e.started >= 0]
+    # What begins after the caller has gone was held up on its way; `dead_work` judges that.
+    until = {o.op: o.called + o.deadline for o in history.operations}
+    runs = [e for e in ledger.executions if 0 <= e.started <= until.get(e.op, -1.0)]
     ignorant = [e.op for e in runs if e.deadline_at is None]
     least: dict[int, float] = {}
     longer: list[int] = []
