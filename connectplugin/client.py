@@ -189,6 +189,7 @@ class _Connection:
             observed=True,
             pool=self.pool,
         )
+        self._links.guarded_by(breakers_of(self._chain))
         self._clients: dict[type[ConnectClient], ConnectClient] = {}
 
     @property

@@ -14,7 +14,7 @@ from connectplugin.wire import APP_VERSION_HEADER
 from connectplugin_interceptors.call import CallContext, Ctx, context_of
 from connectplugin_interceptors.foreign import Link
 from connectplugin_interceptors.shapes import Stream, Unary, close, closing
-from connectplugin_interceptors.wire import INSTANCE_HEADER
+from connectplugin_interceptors.wire import DRAINING, INSTANCE_HEADER, NACK_HEADER
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -113,16 +113,31 @@ class HandshakeGate(Link):
 
 
 class InstanceWatch:
-    """A transport that tells the session which instance has answered."""
+    """A transport that tells which instance has answered, and when nobody is there to answer.
 
-    def __init__(self, inner: Transport, saw: Callable[[str | None], None]) -> None:
+    Args:
+        inner: The transport below.
+        saw: Told the instance of each answer.
+        lost: Called when a connection was refused (False), or the server said that it stops (True).
+    """
+
+    def __init__(
+        self, inner: Transport, saw: Callable[[str | None], None], lost: Callable[[bool], None]
+    ) -> None:
         self._inner = inner
         self._saw = saw
+        self._lost = lost
 
     async def execute(self, request: Request) -> Response:
         """Send the request, and look at who answers."""
-        response = await self._inner.execute(request)
+        try:
+            response = await self._inner.execute(request)
+        except ConnectionError:
+            self._lost(False)
+            raise
         self._saw(response.headers.get(INSTANCE_HEADER))
+        if response.headers.get(NACK_HEADER) == DRAINING:
+            self._lost(True)
         return response
 
     async def aclose(self) -> None:

@@ -1,7 +1,7 @@
 """A client's endpoints: of each its transport and its session, and who of them may be called."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from functools import partial
 from random import Random  # noqa: TID251  # the default of `rng`
@@ -22,8 +22,10 @@ from connectplugin.session import (
 from connectplugin.transport.in_process import InProcessTransport
 from connectplugin_interceptors.balance.endpoint import Address, Endpoint
 from connectplugin_interceptors.balance.pool import EndpointPool
+from connectplugin_interceptors.circuit_breaker.breakers import Breakers
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.deadline.config import DeadlinePolicy
+from connectplugin_interceptors.renewal import RenewedTransport
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.routing import BALANCED_URL, RoutingTransport
 from connectplugin_interceptors.stack import ClientStack
@@ -36,12 +38,22 @@ _FIRST_PAUSE: Final = 0.25
 """Seconds before an endpoint is asked again that could not shake hands; doubles each time."""
 
 _LONGEST_PAUSE: Final = 5.0
+"""While it answers, and does not fit."""
+
+_LONGEST_ABSENCE: Final = 1.0
+"""While nobody answers: to ask costs nobody anything, and calls wait for the answer."""
 
 
 class Link:
     """One endpoint of a client: its transport, and its session."""
 
-    def __init__(self, config: ClientConfig, endpoint: Endpoint, session: Session) -> None:
+    def __init__(
+        self,
+        config: ClientConfig,
+        endpoint: Endpoint,
+        session: Session,
+        lost: Callable[[bool], None],
+    ) -> None:
         self.endpoint = endpoint
         self.session = session
         self._config = config
@@ -51,10 +63,10 @@ class Link:
         if config.http_client is not None:
             inner: Transport = config.http_client
         elif isinstance(target, str):
-            inner = self._own = make_transport(target)
+            inner = self._own = RenewedTransport(partial(make_transport, target))
         else:
             inner = self._own = self._in_process = InProcessTransport(target)
-        self.transport = InstanceWatch(inner, session.saw)
+        self.transport = InstanceWatch(inner, session.saw, lost)
 
     async def start(self) -> None:
         """Begin to serve in process, if that is the place."""
@@ -94,7 +106,9 @@ class Links:
     """All endpoints of a client.
 
     Where there are several, one that has not shaken hands gets no traffic; it is asked again in the
-    background until it has.
+    background until it has. So is one that has said that it stops, and one that refuses
+    connections: that one is left to its circuit breaker, which lets a call through as soon as
+    somebody has shaken hands there.
 
     Attributes:
         pool: The endpoints, for the balancer.
@@ -131,9 +145,12 @@ class Links:
                 terms,
                 config.handshake_timeout,
                 agreement=agreement,
-                accepted=partial(self._accept, endpoint) if several else None,
+                accepted=partial(self._accept, endpoint),
             )
-            self._links[endpoint.key] = Link(config, endpoint, session)
+            lost = partial(self._lost, endpoint.key)
+            self._links[endpoint.key] = Link(config, endpoint, session, lost)
+        self._several = several
+        self._breakers: Breakers | None = None
         sessions = {key: link.session for key, link in self._links.items()}
         self.transport: Transport
         if several:
@@ -181,8 +198,23 @@ class Links:
             errors.append(error)
         raise _of_all(errors)
 
+    def guarded_by(self, breakers: Breakers) -> None:
+        """The circuit breakers that are told when an endpoint has shaken hands."""
+        self._breakers = breakers
+
     def _accept(self, endpoint: Endpoint) -> None:
-        self.pool.connected(endpoint, self._clock.now())
+        if self._several:
+            self.pool.connected(endpoint, self._clock.now())
+        if self._breakers is not None:
+            self._breakers.probe_now(endpoint.key)
+
+    def _lost(self, key: str, draining: bool) -> None:
+        """Nobody answers there, or not for long: ask until somebody does."""
+        link = self._links[key]
+        if draining and self._several:
+            self.pool.disconnected(link.endpoint)
+        if link.session.info is not None:  # else whoever opens the client asks, or has given up
+            self._keep(link, None)
 
     def _misfit(self, key: str) -> None:
         """An endpoint was replaced by one that does not fit: no traffic until it does."""
@@ -204,10 +236,15 @@ class Links:
         self, link: Link, told: "asyncio.Queue[PluginError | None] | None"
     ) -> None:
         pause = _FIRST_PAUSE
+        if told is None:  # it has just been asked
+            pause = await self._pause(pause, _LONGEST_ABSENCE)
         while True:
+            longest = _LONGEST_PAUSE
             try:
                 await _shake(link)
             except PluginError as error:
+                if isinstance(error, PluginUnavailableError):
+                    longest = _LONGEST_ABSENCE
                 if told is not None:
                     told.put_nowait(error)
             else:
@@ -215,8 +252,12 @@ class Links:
                     told.put_nowait(None)
                 return
             told = None
-            await self._clock.sleep(pause * (0.5 + self._rng.random() / 2))
-            pause = min(pause * 2, _LONGEST_PAUSE)
+            pause = await self._pause(pause, longest)
+
+    async def _pause(self, pause: float, longest: float) -> float:
+        """Wait, and tell how long to wait the next time."""
+        await self._clock.sleep(min(pause, longest) * (0.5 + self._rng.random() / 2))
+        return min(pause * 2, longest)
 
     async def aclose(self) -> None:
         """Close what was opened here."""

@@ -68,6 +68,11 @@ class ServeConfig:
         stream_drain_timeout: How long open streams of them may; then they end with `unavailable`
             and the reason. Default 5. At most nine tenths of `graceful_shutdown_timeout`, so that
             they can end in order.
+        drain_notice: How long a server that was told to stop stays for clients that are connected,
+            though it has nothing left to do: what they call is refused in a way that is safe to
+            send elsewhere, and their connection closes with the answer. Were it closed before, a
+            call on its way would be lost. Default 1; over as soon as nobody is connected. At most
+            `graceful_shutdown_timeout` counts.
         logger: Where the server says that it begins and stops to serve. Default
             `connectplugin.server`.
         magic_cookie: Key and value that clients must show; None to ask for none. No secret.
@@ -92,6 +97,7 @@ class ServeConfig:
     stack: ServerStack = DEFAULT_STACK
     graceful_shutdown_timeout: float = 30.0
     stream_drain_timeout: float = 5.0
+    drain_notice: float = 1.0
     logger: logging.Logger = field(
         default_factory=lambda: logging.getLogger("connectplugin.server")
     )
@@ -108,7 +114,7 @@ class ServeConfig:
         """Refuse what cannot work."""
         for flag in ("allow_insecure", "allow_remote_shutdown"):
             validation.instance(self, flag, bool)
-        for seconds in ("graceful_shutdown_timeout", "stream_drain_timeout"):
+        for seconds in ("graceful_shutdown_timeout", "stream_drain_timeout", "drain_notice"):
             validation.number(self, seconds, minimum=0.0, unit="seconds")
         for name, kind in (("self_id", str), ("self_version", str), ("stack", ServerStack)):
             validation.instance(self, name, kind)

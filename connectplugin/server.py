@@ -148,8 +148,17 @@ class Server:
         logger = self._config.logger
         logger.info("draining %s: %s", self.address, self._reason)
         try:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
             await self.app.drain(self._reason, grace=grace)
-            await listener.stop(_LAST_WORDS)
+            # Clients learn of the drain from the answer to what they call next, which is a refusal
+            # that is safe to send elsewhere. Were their connections closed before, that call would
+            # be lost, and nobody could say whether it was executed.
+            config = self._config
+            longest = config.graceful_shutdown_timeout if grace is None else grace
+            notice = min(config.drain_notice, longest)
+            await listener.wait_alone(max(0.0, began + notice - loop.time()))
+            await listener.stop(0.0 if grace == 0.0 else _LAST_WORDS)
         finally:
             listener.abort()
             sockets.unlink(self._owned)

@@ -25,6 +25,9 @@ _MOST_HEAD: Final = 64 * 1024
 
 _TCP: Final = (socket.AF_INET, socket.AF_INET6)
 
+_ON_THE_WAY: Final = 0.05
+"""Seconds between the end of listening and that of the idle connections."""
+
 _FLUSH: Final = 1.0
 """Seconds that connections get to write out what is buffered."""
 
@@ -55,6 +58,8 @@ class HttpListener:
         self._server_state = ServerState()
         self._server: asyncio.Server | None = None
         self._open: set[_Protocol] = set()
+        self._alone = asyncio.Event()
+        self._alone.set()
 
     async def start(self) -> None:
         """Listen."""
@@ -68,19 +73,33 @@ class HttpListener:
     def _protocol(self) -> asyncio.Protocol:
         return _Protocol(
             self._open,
+            self._alone,
             config=self._config,
             server_state=self._server_state,
             app_state=self._app_state,
         )
 
+    async def wait_alone(self, seconds: float) -> None:
+        """Wait until nobody is connected, at most so long."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._alone.wait()
+
     async def stop(self, patience: float) -> None:
         """Close the socket and the idle connections; let the others end their response.
 
         Args:
-            patience: Seconds that requests get to end; then they are cancelled.
+            patience: Seconds that requests get to end; then they are cancelled. Without patience
+                nobody gets any.
         """
         if self._server is not None:
+            if patience > 0:
+                # Who has connected already, and was not accepted yet, would be cut off.
+                await asyncio.sleep(0)  # noqa: TID251  # waits for no time
             self._server.close()
+            if patience > 0:
+                # A request may be on its way on a connection that looks idle from here.
+                await self.wait_alone(_ON_THE_WAY)
         for connection in list(self._open):
             connection.shutdown()
         await self._finish(patience)
@@ -113,16 +132,18 @@ class HttpListener:
 class _Protocol(HttpToolsProtocol):
     """Tells when the connection is closed, everything written; limits heads and silence."""
 
-    def __init__(self, every: "set[_Protocol]", **kwargs: Any) -> None:
+    def __init__(self, every: "set[_Protocol]", alone: asyncio.Event, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lost = asyncio.Event()
         self._every = every
+        self._alone = alone
         self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
         """Somebody has connected."""
         super().connection_made(transport)
         self._every.add(self)
+        self._alone.clear()
         # asyncio does this only for sockets that name their protocol, which those of
         # `socket.create_server` do not. Without it each response is 40 ms late: its body waits for
         # the peer's (delayed) acknowledgement of its head.
@@ -161,4 +182,6 @@ class _Protocol(HttpToolsProtocol):
         """The connection is closed."""
         super().connection_lost(exc)
         self._every.discard(self)
+        if not self._every:
+            self._alone.set()
         self.lost.set()

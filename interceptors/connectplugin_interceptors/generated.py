@@ -13,6 +13,7 @@ from connectplugin_interceptors.deadline.interceptor import CallScope
 from connectplugin_interceptors.foreign import Link
 from connectplugin_interceptors.hedge.interceptor import close_chain
 from connectplugin_interceptors.options import CallOptions, OptionsLink
+from connectplugin_interceptors.renewal import RenewedTransport
 from connectplugin_interceptors.routing import RoutingTransport
 from connectplugin_interceptors.settings import Changes
 from connectplugin_interceptors.transport import CLIENT_OPTIONS, TapTransport, make_transport
@@ -127,6 +128,10 @@ def _subclass(client_class: Any) -> type[ConnectClient]:
     )
 
 
+def _transport(url: str) -> Transport:
+    return RenewedTransport(lambda: make_transport(url))
+
+
 def bound_client(
     client_class: type[C],
     address: str,
@@ -153,14 +158,14 @@ def bound_client(
     if pool is not None:
         inner = RoutingTransport(
             pool,
-            (lambda endpoint: make_transport(endpoint.url))
+            (lambda endpoint: _transport(endpoint.url))
             if transport is None
             else (lambda _: transport),
             base=address,
             owned=transport is None,
         )
     else:
-        inner = transport if transport is not None else make_transport(address)
+        inner = transport if transport is not None else _transport(address)
     tap = TapTransport(inner, read_max_bytes=given["read_max_bytes"])
     owned = tap if transport is None or pool is not None else None
     recipe = _Recipe(

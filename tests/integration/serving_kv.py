@@ -12,6 +12,8 @@ from kv.v1.kv_connect import KVService, KVServiceASGIApplication
 from kv.v1.kv_pb import (
     GetRequest,
     GetResponse,
+    IncrementRequest,
+    IncrementResponse,
     LoadRequest,
     LoadResponse,
     PutRequest,
@@ -60,6 +62,11 @@ class TellingKV(KVService):
     async def put(self, request: PutRequest, ctx: Any) -> PutResponse:
         await self.note("put")
         return PutResponse()
+
+    async def increment(self, request: IncrementRequest, ctx: Any) -> IncrementResponse:
+        await asyncio.sleep(0.005)
+        await self.note("increment")
+        return IncrementResponse(value=self.counts["increment"])
 
     async def load(self, request: AsyncIterator[LoadRequest], ctx: Any) -> LoadResponse:
         await self.note("load")

@@ -221,6 +221,9 @@ class Balance(Link):
         path, endpoints = own.call.path, self.pool.endpoints
         if not endpoints:
             return self._rejected(own, NoEndpointError, f"{path}: there are no endpoints", None)
+        if all(endpoint.connecting for endpoint in endpoints):
+            told = f"{path}: each of {len(endpoints)} endpoints has yet to shake hands"
+            return self._rejected(own, NoEndpointError, told, None)
         when = "" if retry_after is None else f"; try again in {retry_after:.3f} s"
         told = f"{path}: the circuit of each of {len(endpoints)} endpoints is open{when}"
         return self._rejected(own, CircuitOpenError, told, retry_after)
