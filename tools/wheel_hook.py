@@ -1,4 +1,6 @@
-"""Puts the chaos scenarios into the package of a wheel; they stand beside it in the repository.
+"""Puts into the package of a wheel what stands beside it in the repository.
+
+The chaos scenarios, and the pinned module of the toxiproxy.
 
 A mapping in pyproject.toml would do the same to editable installs, where a folder of the package's
 name in site-packages blinds type checkers.
@@ -9,12 +11,15 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class ScenariosInWheel(BuildHookInterface[Any]):
+class WhatStandsBeside(BuildHookInterface[Any]):
     """Called by hatchling for each wheel."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Add the folder, unless the wheel is one of an editable install."""
+        """Add it, unless the wheel is one of an editable install."""
         if version == "standard":
-            build_data["force_include"]["chaos/scenarios"] = "connectplugin_chaos/scenarios"
+            build_data["force_include"] |= {
+                "chaos/scenarios": "connectplugin_chaos/scenarios",
+                "tools/toxiproxy": "connectplugin_chaos/toxiproxy/pinned",
+            }

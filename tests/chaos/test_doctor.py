@@ -54,6 +54,45 @@ def test_without_program_and_without_go_it_says_what_to_do(
     assert "install Go" in capsys.readouterr().err
 
 
+def test_outside_the_repository_the_pinned_module_of_the_package_is_built(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a Go that only says what it was asked for; the real one builds for a minute."""
+    shipped = tmp_path / "package" / "pinned"
+    shipped.mkdir(parents=True)
+    (shipped / "go.sum").touch()
+    go = tmp_path / "bin" / "go"
+    go.parent.mkdir()
+    go.write_text(f"#!{sys.executable}\n{GO}")
+    go.chmod(0o755)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(go.parent))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("connectplugin_chaos.toxiproxy.binary.repository", lambda: None)
+    module = str(shipped.parent / "binary.py")
+    monkeypatch.setattr("connectplugin_chaos.toxiproxy.binary.__file__", module)
+    built = tmp_path / "cache" / "connectplugin-chaos" / "toxiproxy-server-2.12.0"
+    assert find() == Binary(path=built, found="built from the pinned module")
+    said = built.read_text().split()
+    assert said[said.index("-C") + 1] == str(shipped)
+    assert "-mod=readonly" in said
+    assert list(built.parent.iterdir()) == [built]
+    go.unlink()
+    assert find().path == built
+
+
+GO = """\
+import pathlib, sys
+if sys.argv[1] == "env":
+    print("go1.26.0")
+else:
+    made = pathlib.Path(sys.argv[sys.argv.index("-o") + 1])
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_text(" ".join(sys.argv))
+    made.chmod(0o755)
+"""
+
+
 def test_the_order_of_the_search(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def program(path: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

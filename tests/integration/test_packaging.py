@@ -52,6 +52,8 @@ def source_files() -> Iterator[str]:
                 yield f"{package}/{path.relative_to(folder).as_posix()}"
     for path in (ROOT / "chaos" / "scenarios").iterdir():
         yield f"connectplugin_chaos/scenarios/{path.name}"
+    for name in ("go.mod", "go.sum"):
+        yield f"connectplugin_chaos/toxiproxy/pinned/{name}"
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,8 +34,9 @@ class Binary:
 def find(root: Path | None = None) -> Binary:
     """The program to use.
 
-    In this order: the environment variable TOXIPROXY_SERVER, `.tools/bin` of the repository, PATH,
-    and a build of the pinned module (one to two minutes).
+    In this order: the environment variable TOXIPROXY_SERVER, one that was built before (in the
+    repository in `.tools/bin`, elsewhere in the user's cache), PATH, and a build of the pinned
+    module, which comes with the package (one to two minutes).
 
     Args:
         root: The repository; by default the folder above, if it holds the pinned module.
@@ -49,17 +51,37 @@ def find(root: Path | None = None) -> Binary:
             msg = f"{VARIABLE} is {named!r}, which is no program that can be run"
             raise NoToxiproxyError(msg)
         return Binary(path=path, found=f"named by {VARIABLE}")
-    home = root if root is not None else repository()
-    if home is not None:
-        built = home / ".tools" / "bin" / "toxiproxy-server"
-        if os.access(built, os.X_OK):
-            return Binary(path=built, found="built from the pinned module")
+    pinned = _pinned(root)
+    if pinned is not None and os.access(pinned.built, os.X_OK):
+        return Binary(path=pinned.built, found="built from the pinned module")
     on_path = shutil.which("toxiproxy-server")
     if on_path is not None:
         return Binary(path=Path(on_path), found="on PATH")
-    if home is not None and _has_go():
-        return Binary(path=_build(home), found="built from the pinned module")
+    if pinned is not None and _has_go():
+        _build(pinned)
+        return Binary(path=pinned.built, found="built from the pinned module")
     raise NoToxiproxyError(_INSTRUCTIONS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pinned:
+    """The folder of the pinned module's go.mod and go.sum, and the program that comes of it."""
+
+    module: Path
+    built: Path
+
+
+def _pinned(root: Path | None) -> _Pinned | None:
+    home = root if root is not None else repository()
+    if home is not None:
+        built = home / ".tools" / "bin" / "toxiproxy-server"
+        return _Pinned(module=home / "tools" / "toxiproxy", built=built)
+    shipped = Path(__file__).with_name("pinned")
+    if not (shipped / "go.sum").is_file():
+        return None
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    name = f"toxiproxy-server-{VERSION}"
+    return _Pinned(module=shipped, built=cache / "connectplugin-chaos" / name)
 
 
 def repository() -> Path | None:
@@ -97,15 +119,19 @@ def _has_go() -> bool:
         return False
 
 
-def _build(home: Path) -> Path:
-    built = home / ".tools" / "bin" / "toxiproxy-server"
+def _build(pinned: _Pinned) -> None:
+    # Under another name first: another harness may look for it in the meantime.
+    made = pinned.built.with_name(f"{pinned.built.name}.{os.getpid()}")
+    made.parent.mkdir(parents=True, exist_ok=True)
     package = "github.com/Shopify/toxiproxy/v2"
     command = [
-        "go", "build", "-C", str(home / "tools" / "toxiproxy"), "-mod=readonly", "-trimpath",
-        "-ldflags", f"-s -w -X {package}.Version={VERSION}", "-o", str(built),
+        "go", "build", "-C", str(pinned.module), "-mod=readonly", "-trimpath",
+        "-ldflags", f"-s -w -X {package}.Version={VERSION}", "-o", str(made),
         f"{package}/cmd/server",
     ]  # fmt: skip
     environment = {**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    told = f"building toxiproxy {VERSION} into {pinned.built.parent}, once (1-2 min)"
+    print(told, file=sys.stderr, flush=True)
     done = subprocess.run(
         command,
         env=environment,
@@ -115,7 +141,7 @@ def _build(home: Path) -> Path:
         timeout=900,
         check=False,
     )
-    if done.returncode != 0 or not built.is_file():
+    if done.returncode != 0 or not made.is_file():
         msg = f"toxiproxy could not be built:\n{done.stdout}\n{_INSTRUCTIONS}"
         raise NoToxiproxyError(msg)
-    return built
+    made.replace(pinned.built)
