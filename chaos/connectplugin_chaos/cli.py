@@ -9,10 +9,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from connectplugin_chaos.arms.names import SABOTAGES, check_arm
-from connectplugin_chaos.engine.session import Session, Step, new_folder, write
+from connectplugin_chaos.engine.session import Session, Step, new_folder, write, write_json
+from connectplugin_chaos.report import picture
+from connectplugin_chaos.report.claims import table as table_of_claims
+from connectplugin_chaos.report.diff import differences
+from connectplugin_chaos.report.model import Report
+from connectplugin_chaos.report.recompute import ReportError, read_records, read_report, recomputed
 from connectplugin_chaos.report.text import table
 from connectplugin_chaos.scenario.load import load, load_all
 from connectplugin_chaos.scenario.model import Scenario
@@ -45,17 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "doctor":
                 return doctor()
             case "list":
-                return show_scenarios()
+                return show_scenarios(claims=given.claims)
             case "schema":
                 print(json.dumps(schema(), indent=1))
                 return PASSED
             case "report":
-                return rebuild(Path(given.folder))
+                return rebuild(Path(given.folder), given.picture)
             case "diff":
                 return diff(Path(given.before), Path(given.after))
             case _:
                 return run(given)
-    except (NoToxiproxyError, ToxiproxyError, ScenarioError, UsageError) as error:
+    except (NoToxiproxyError, ToxiproxyError, ScenarioError, UsageError, ReportError) as error:
         print(error, file=sys.stderr)
         return NOT_PROVEN
     except KeyboardInterrupt:
@@ -73,7 +78,8 @@ def command_line() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("doctor", help="check that toxiproxy is there and does what it should")
-    commands.add_parser("list", help="the scenarios, and what each shows")
+    listing = commands.add_parser("list", help="the scenarios, and what each shows")
+    listing.add_argument("--claims", action="store_true", help="as the page chaos/CLAIMS.md")
     commands.add_parser("schema", help="the JSON Schema of scenario files, for editors")
     running = commands.add_parser("run", help="run scenarios", allow_abbrev=False)
     running.add_argument("scenarios", nargs="*", help="ids, or files; by default a whole tier")
@@ -100,8 +106,14 @@ def command_line() -> argparse.ArgumentParser:
     running.add_argument("--short", action="store_true", help="the short phases, where there are")
     running.add_argument("--tries", type=int, default=2, help="of what is inconclusive (default 2)")
     running.add_argument("--out", default="runs", help="where the run's folder is made")
-    reporting = commands.add_parser("report", help="write a run's reports anew, from report.json")
+    reporting = commands.add_parser("report", help="compute a run's reports again from its records")
     reporting.add_argument("folder")
+    reporting.add_argument(
+        "--picture",
+        nargs=2,
+        metavar=("SCENARIO", "FILE.svg"),
+        help="also draw a scenario's arms, and write their figures beside it as FILE.json",
+    )
     differing = commands.add_parser("diff", help="what has changed between two runs")
     differing.add_argument("before")
     differing.add_argument("after")
@@ -129,8 +141,11 @@ def _examine(binary: Binary) -> Diagnosis:
         return asyncio.run(examine(binary, Path(folder)))
 
 
-def show_scenarios() -> int:
-    """One line for each scenario."""
+def show_scenarios(*, claims: bool = False) -> int:
+    """One line for each scenario, or the page of what they claim."""
+    if claims:
+        print(table_of_claims(load_all().values()), end="")
+        return PASSED
     for scenario in load_all().values():
         print(f"{scenario.id:<5} {scenario.title}")
         arms = ", ".join(scenario.arms)
@@ -245,7 +260,7 @@ def exit_code(verdict: str) -> int:
     return {"pass": PASSED, "inconclusive": NOT_PROVEN}.get(verdict, FAILED)
 
 
-def summarize(report: dict[str, Any]) -> None:
+def summarize(report: Report) -> None:
     """Print what came out."""
     for scenario in report["scenarios"]:
         print(f"\n{scenario['id']} {scenario['title']} (seed {scenario['seed']})")
@@ -276,48 +291,54 @@ class Progress:
         print(f"\r[{bar}] {left:4.0f} s left  {what:<24}", end="\r", flush=True)
 
 
-def rebuild(folder: Path) -> int:
-    """Write a run's reports anew."""
-    report = _read(folder)
+def rebuild(folder: Path, drawn: Sequence[str] | None = None) -> int:
+    """Write a run's reports anew from its records; exit code 1 if they tell another story.
+
+    Args:
+        folder: Of the run.
+        drawn: A scenario's id, and the file for its picture.
+    """
+    found = recomputed(folder)
+    report, differences = found.report, found.differences
     write(folder, report)
     summarize(report)
-    return exit_code(report["verdict"])
+    if drawn:
+        draw(folder, report, drawn[0], Path(drawn[1]))
+    for line in (*found.remarks, *differences):
+        print(line)
+    agree = "report.json agreed with the records" if not differences else "written anew"
+    print(f"{agree}: {folder / 'report.html'}")
+    return FAILED if differences else exit_code(report["verdict"])
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder if folder.is_file() else folder / "report.json"
-    try:
-        report: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} is no report: {error}") from None
-    return report
+def draw(folder: Path, report: Report, wanted: str, path: Path) -> None:
+    """A scenario's picture, its figures beside it, and their table on the terminal.
+
+    Raises:
+        UsageError: There is no such scenario, or the file is to be something else.
+    """
+    scenario = picture.chosen(report["scenarios"], wanted)
+    if scenario is None:
+        known = [entry["id"] for entry in report["scenarios"]]
+        raise UsageError(f"the run has no scenario {wanted!r}{nearest(wanted, known)}")
+    if path.suffix != ".svg":
+        raise UsageError(f"{path} must end with .svg: that is what is drawn")
+    histories = {
+        arm["name"]: read_records(folder / arm["folder"])[0]
+        for arm in scenario["arms"]
+        if arm["metrics"] is not None
+    }
+    found = picture.summary(report["run"], scenario)
+    path.write_text(picture.svg(scenario, histories))
+    write_json(path.with_suffix(".json"), found)
+    print(picture.markdown(found))
 
 
 def diff(before: Path, after: Path) -> int:
     """Print what is different between two runs; exit code 1 if a verdict got worse."""
-    old, new = _by_arm(_read(before)), _by_arm(_read(after))
-    worse = False
-    for key in [*old, *(key for key in new if key not in old)]:
-        if key not in new or key not in old:
-            print(f"{key}: only in {'the first' if key in old else 'the second'}")
-            continue
-        was, now = old[key], new[key]
-        if was["verdict"] != now["verdict"]:
-            print(f"{key}: {was['verdict']} -> {now['verdict']}")
-            worse = worse or exit_code(now["verdict"]) == FAILED
-        for name in ("amplification", "recovery_s", "duplicates", "p99", "goodput"):
-            a, b = (arm["metrics"] and arm["metrics"][name] for arm in (was, now))
-            if a != b:
-                print(f"  {key} {name}: {a} -> {b}")
+    told, worse = differences(read_report(before), read_report(after))
+    print("\n".join(told) or "no difference")
     return FAILED if worse else PASSED
-
-
-def _by_arm(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {
-        f"{scenario['id']} {arm['name']} seed {scenario['seed']}": arm
-        for scenario in report["scenarios"]
-        for arm in scenario["arms"]
-    }
 
 
 if __name__ == "__main__":

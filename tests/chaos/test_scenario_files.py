@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from connectplugin_chaos.load.schedule import schedule
+from connectplugin_chaos.report.claims import table
 from connectplugin_chaos.scenario.load import load_all, parse
 from connectplugin_chaos.scenario.nodes import ScenarioError
 
@@ -131,3 +132,14 @@ def test_no_proxy_is_broken_that_no_call_goes_through() -> None:
         ScenarioError, match=r"'freeze' is done to proxies, and with `direct: true`"
     ):
         parse(direct, "t.yaml")
+
+
+def test_each_claim_is_on_the_page_of_claims() -> None:
+    page = (Path(__file__).parents[2] / "chaos" / "CLAIMS.md").read_text()
+    rows = page.splitlines()
+    for scenario in load_all().values():
+        there = [row for row in rows if f"| {scenario.id}: " in row]
+        told = f"{scenario.id}: connectplugin-chaos list --claims > chaos/CLAIMS.md"
+        assert len(there) == 1, told
+        assert scenario.claim in there[0], told
+    assert page == table(load_all().values()), "connectplugin-chaos list --claims > chaos/CLAIMS.md"

@@ -236,7 +236,7 @@ def taxonomy(history: History, _: Ledger) -> Judgement:
     return judge(
         "taxonomy",
         not raw,
-        measured=f"{len(raw)} calls raised {sorted({o.error for o in raw}) or 'nothing else'}",
+        measured=f"{len(raw)} calls raised {', '.join(sorted({o.error for o in raw})) or 'others'}",
         bar="0",
         offending=tuple(o.op for o in raw),
     )

@@ -2,10 +2,13 @@
 
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 MOST_EVIDENCE: Final = 20
 """Operations that are named; the rest is counted."""
+
+
+VerdictName: TypeAlias = Literal["pass", "fail", "negative-control-failed", "inconclusive"]
 
 
 class Verdict(enum.Enum):
@@ -15,6 +18,11 @@ class Verdict(enum.Enum):
     INCONCLUSIVE = "inconclusive"
     NEGATIVE_CONTROL_FAILED = "negative-control-failed"
     FAIL = "fail"
+
+    @property
+    def word(self) -> VerdictName:
+        """Its value, for reports."""
+        return self.value
 
     @property
     def rank(self) -> int:

@@ -7,7 +7,7 @@ from connectplugin_chaos.check.gate import busy, stalled
 from connectplugin_chaos.check.judgement import Judgement, Verdict, worst
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS
 from connectplugin_chaos.record.model import History, Ledger, Notice
-from connectplugin_chaos.scenario.model import Expectation
+from connectplugin_chaos.scenario.model import Expectation, Scenario
 
 _LIST_ARGUMENTS = frozenset({"all_of", "methods", "endpoints", "of", "right"})
 
@@ -52,6 +52,50 @@ def _listed(name: str, check: str, value: object) -> object:
     """One word where several may stand is a list of one."""
     several = name in _LIST_ARGUMENTS or (name == "phase" and check != "steady_state")
     return [value] if several and isinstance(value, str) else value
+
+
+_STOPPING = frozenset({"stop", "kill", "term", "block_loop", "hog_cpu", "restart"})
+
+
+def stopped_servers(scenario: Scenario) -> frozenset[str]:
+    """The servers whose event loop a fault stops: their delays say nothing of the machine."""
+    every = [f"s{number + 1}" for number in range(scenario.topology.servers)]
+    if scenario.soup is not None:
+        return frozenset(every)
+    return frozenset(
+        name
+        for happening in scenario.timeline
+        if happening.fault in _STOPPING
+        for name in happening.places or every
+    )
+
+
+def generator_lags(history: History) -> list[tuple[float, float]]:
+    """Times and delays of the event loop of the generator."""
+    return [(n.at, n.value) for n in history.notices if n.kind == "lag"]
+
+
+def judge_records(
+    scenario: Scenario, arm: str, records: tuple[History, Ledger] | None, *, trouble: str = ""
+) -> ArmVerdict:
+    """What a scenario expects of an arm, judged by its records alone.
+
+    Args:
+        scenario: What was asked for.
+        arm: Its name.
+        records: None if nothing was run.
+        trouble: Why nothing is proven, if so.
+    """
+    history, ledger = records or (None, Ledger(executions=()))
+    return judge_arm(
+        scenario.expect.get(arm, ()),
+        history,
+        ledger,
+        lateness=[] if history is None else [o.called - o.due for o in history.operations],
+        lags=[] if history is None else generator_lags(history),
+        unwatched=stopped_servers(scenario),
+        trouble=trouble,
+    )
 
 
 def judge_arm(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from connectplugin_chaos.arms.arms import make
@@ -151,6 +152,7 @@ async def _run(job: Job, run: ArmRun, stack: AsyncExitStack) -> None:
         notices=(*recorder.notices, *delays, *crashed),
         faults=tuple(timeline.faults),
         end=now,
+        zero=(datetime.now(UTC) - timedelta(seconds=now)).isoformat(timespec="milliseconds"),
     )
     run.ledger = await fleet.ledger(zero)
 

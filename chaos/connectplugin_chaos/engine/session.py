@@ -2,10 +2,6 @@
 
 import asyncio
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,22 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from connectplugin_chaos.check.compare import compare
-from connectplugin_chaos.check.judgement import Judgement, Verdict, worst
-from connectplugin_chaos.check.verdicts import judge_arm
+from connectplugin_chaos.check.judgement import Verdict
 from connectplugin_chaos.engine.arm_run import Job, run_arm
 from connectplugin_chaos.record.files import read_history
-from connectplugin_chaos.report import figures
+from connectplugin_chaos.report import assemble
+from connectplugin_chaos.report.environment import commit, env_file, run_entry
 from connectplugin_chaos.report.html import page
+from connectplugin_chaos.report.journal import experiment, journal
+from connectplugin_chaos.report.model import ArmEntry, Report, ScenarioEntry
 from connectplugin_chaos.report.text import junit, markdown
 from connectplugin_chaos.scenario.model import Plan, Scenario
-from connectplugin_chaos.toxiproxy.binary import Binary, repository
+from connectplugin_chaos.toxiproxy.binary import Binary
 from connectplugin_chaos.toxiproxy.doctor import Diagnosis
 
 AROUND: Final = 3.0
 """Seconds that an arm takes besides its phases: start, last calls, end."""
-
-_STOPPING: Final = frozenset({"stop", "kill", "term", "block_loop", "hog_cpu", "restart"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +64,20 @@ class Session:
     limit: float = float("inf")
     tell: Callable[[str], None] = print
     progress: Callable[[float, float, str], None] | None = None
-    _done: dict[tuple[str, int], list[dict[str, Any]]] = field(
-        default_factory=dict[tuple[str, int], list[dict[str, Any]]], init=False
+    _done: dict[tuple[str, int], list[ArmEntry]] = field(
+        default_factory=dict[tuple[str, int], list[ArmEntry]], init=False
     )
+    _experiments: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]], init=False)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Report:
         """Run everything, write the reports, and return what `report.json` holds."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        started = time.monotonic()
+        entry = run_entry(self.folder.name, self.diagnosis)
+        asked = {step.scenario.id: step.scenario for step in self.steps}
+        seeds = [step.seed for step in self.steps]
+        environment = env_file(entry, self.diagnosis, list(asked.values()), seeds)
+        write_json(self.folder / "env.json", environment)
+        began, started = datetime.now(UTC), time.monotonic()
         total = sum(step.seconds for step in self.steps)
         before = 0.0
         for step in self.steps:
@@ -89,11 +90,13 @@ class Session:
                 arm = self._try(step, number, before, total)
             self._done.setdefault((step.scenario.id, step.seed), []).append(arm)
             before += step.seconds
-        report = self.report()
+        report = assemble.report(entry, [self._entry(*key) for key in self._done])
+        told = journal(entry, began, self._experiments, report["verdict"])
+        write_json(self.folder / "journal.json", told)
         write(self.folder, report)
         return report
 
-    def _try(self, step: Step, number: int, before: float, total: float) -> dict[str, Any]:
+    def _try(self, step: Step, number: int, before: float, total: float) -> ArmEntry:
         suffix = "" if number == 1 else f"-{number}"
         name = f"{step.scenario.id}-{step.seed}-{step.arm.replace('!', '_')}{suffix}"
         folder = self.folder / name
@@ -113,111 +116,49 @@ class Session:
             progress=progress,
         )
         run = asyncio.run(run_arm(job))
-        verdict = judge_arm(
-            step.scenario.expect.get(step.arm, ()),
-            run.history,
-            run.ledger,
-            lateness=run.lateness,
-            lags=run.lags,
-            unwatched=stopped_servers(step.scenario),
-            trouble=run.trouble,
-        )
         for raw in folder.glob("*.ledger"):
             raw.unlink()  # it is in ledger.jsonl.gz
-        return figures.arm(step.arm, run.history, run.ledger, verdict, name)
+        records = None if run.history is None else (run.history, run.ledger)
+        arm = assemble.arm_entry(step.scenario, step.arm, records, folder=name, trouble=run.trouble)
+        scenario = step.scenario
+        self._experiments.append(experiment(scenario.id, scenario.title, arm, run.history, number))
+        return arm
 
-    def report(self) -> dict[str, Any]:
-        """What `report.json` holds."""
-        scenarios: list[dict[str, Any]] = []
-        known = {step.scenario.id: step.scenario for step in self.steps}
-        for (identity, seed), arms in self._done.items():
-            scenario = known[identity]
-            compared = self._compare(scenario, arms)
-            verdict = worst(
-                *(Verdict(arm["verdict"]) for arm in arms), *(each.verdict for each in compared)
-            )
-            scenarios.append(
-                {
-                    "id": identity,
-                    "title": scenario.title,
-                    "claim": scenario.claim,
-                    "why": list(scenario.why),
-                    "seed": seed,
-                    "verdict": verdict.value,
-                    "arms": arms,
-                    "compare": [figures.comparison(each) for each in compared],
-                }
-            )
-        return {
-            "schema": figures.SCHEMA,
-            "run": environment(self.folder.name, self.diagnosis),
-            "scenarios": scenarios,
-            "verdict": worst(*(Verdict(s["verdict"]) for s in scenarios)).value,
-        }
-
-    def _compare(self, scenario: Scenario, arms: Sequence[dict[str, Any]]) -> Sequence[Judgement]:
+    def _entry(self, identity: str, seed: int) -> ScenarioEntry:
+        scenario = next(s.scenario for s in self.steps if s.scenario.id == identity)
+        arms = self._done[identity, seed]
         wanted = {name for each in scenario.compare for name in (each.of, each.over)}
         histories = {
             arm["name"]: read_history(self.folder / arm["folder"] / "history.jsonl.gz")
             for arm in arms
             if arm["name"] in wanted and arm["metrics"] is not None
         }
-        unproven = [a["name"] for a in arms if a["verdict"] == Verdict.INCONCLUSIVE.value]
-        return compare(scenario.compare, histories, frozenset(unproven))
+        return assemble.scenario_entry(scenario, seed, arms, histories)
 
 
-def stopped_servers(scenario: Scenario) -> frozenset[str]:
-    """The servers whose event loop a fault stops: their delays say nothing of the machine."""
-    every = [f"s{number + 1}" for number in range(scenario.topology.servers)]
-    if scenario.soup is not None:
-        return frozenset(every)
-    return frozenset(
-        name
-        for happening in scenario.timeline
-        if happening.fault in _STOPPING
-        for name in happening.places or every
-    )
-
-
-def write(folder: Path, report: dict[str, Any]) -> None:
+def write(folder: Path, report: Report) -> None:
     """All reports, from the one."""
-    (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    write_json(folder / "report.json", report)
     (folder / "summary.md").write_text(markdown(report))
     (folder / "junit.xml").write_text(junit(report))
-    (folder / "report.html").write_text(page(report, folder))
+    (folder / "report.html").write_text(page(report, folder, _doctor(folder)))
+
+
+def _doctor(folder: Path) -> list[dict[str, Any]]:
+    """What the doctor has found, as the run's environment has it; empty without one."""
+    try:
+        found: list[dict[str, Any]] = json.loads((folder / "env.json").read_text())["doctor"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return found
+
+
+def write_json(path: Path, content: object) -> None:
+    """A file that people can read too."""
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def new_folder(parent: Path) -> Path:
     """A name for a run: its time, and the commit."""
     now = datetime.now(UTC)
     return parent / f"{now:%Y%m%dT%H%M%SZ}-{commit()[:8] or 'nocommit'}"
-
-
-def commit() -> str:
-    """Of the working tree; empty outside a repository."""
-    root = repository()
-    if root is None:
-        return ""
-    done = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"],  # noqa: S607  # whichever git there is
-        capture_output=True,
-        text=True,
-        timeout=10,
-        check=False,
-    )
-    return done.stdout.strip()
-
-
-def environment(identity: str, diagnosis: Diagnosis) -> dict[str, Any]:
-    """Where and with what it was run."""
-    return {
-        "id": identity,
-        "commit": commit(),
-        "python": sys.version.split()[0],
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "cpus": os.cpu_count(),
-        "fault_engine": f"toxiproxy {diagnosis.version}",
-        "module": diagnosis.module,
-        "doctor": [{"name": f.name, "good": f.good, "seen": f.seen} for f in diagnosis.findings],
-    }

@@ -26,6 +26,7 @@ def write_history(path: Path, history: History) -> None:
         "seed": history.seed,
         "phases": {name: list(span) for name, span in history.phases.items()},
         "end": history.end,
+        "zero": history.zero,
     }
     _write(
         path,
@@ -65,6 +66,7 @@ def read_history(path: Path) -> History:
         notices=tuple(Notice(**line) for line in found["notice"]),
         faults=tuple(Fault(**line) for line in found["fault"]),
         end=head["end"],
+        zero=head.get("zero", ""),
     )
 
 

@@ -153,6 +153,7 @@ class History:
         notices: In the order of time.
         faults: In the order of time.
         end: When the last call was over.
+        zero: When 0 was, by the clock on the wall: UTC, ISO 8601; empty if nobody knows.
     """
 
     scenario: str
@@ -163,6 +164,7 @@ class History:
     notices: tuple[Notice, ...] = ()
     faults: tuple[Fault, ...] = ()
     end: float = 0.0
+    zero: str = ""
 
     def during(self, phases: Iterable[str] | None = None) -> tuple[Operation, ...]:
         """The operations due in some phases; by default in all but the warm-up."""

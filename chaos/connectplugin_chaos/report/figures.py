@@ -1,24 +1,25 @@
 """The figures of an arm, out of history and ledger alone: anybody can compute them again."""
 
-from typing import Any
-
 from connectplugin_chaos.check import stats
 from connectplugin_chaos.check.judgement import Judgement
-from connectplugin_chaos.check.verdicts import ArmVerdict
-from connectplugin_chaos.record.model import History, Ledger
+from connectplugin_chaos.check.verdicts import generator_lags
+from connectplugin_chaos.record.model import History, Ledger, Operation
+from connectplugin_chaos.report.model import (
+    ComparisonEntry,
+    JudgementEntry,
+    Metrics,
+    OffenderEntry,
+)
 
-SCHEMA = 2
-"""Of `report.json`; counted up when a field changes its meaning."""
 
-
-def figures(history: History, ledger: Ledger) -> dict[str, Any]:
+def figures(history: History, ledger: Ledger) -> Metrics:
     """What `report.json` has under `metrics`."""
     operations = history.during()
     took = stats.durations(operations)
     over = [o.ended - o.called - o.deadline for o in operations if o.ended is not None]
     seconds = max(history.phases.values(), key=lambda span: span[1])[1]
     late = [o.called - o.due for o in operations]
-    lags = [n.value for n in history.notices if n.kind == "lag" and n.at >= 0]
+    lags = [lag for at, lag in generator_lags(history) if at >= 0]
     return {
         "ops": len(operations),
         "ok": sum(o.good() for o in operations),
@@ -54,54 +55,50 @@ def _codes(history: History) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def judgement(found: Judgement, history: History) -> dict[str, Any]:
+def judgement(found: Judgement, history: History) -> JudgementEntry:
     """One judgement, with the attempts of the operations that offend."""
     by_number = {o.op: o for o in history.operations}
     return {
         "check": found.check,
-        "verdict": found.verdict.value,
+        "verdict": found.verdict.word,
         "measured": found.measured,
         "bar": found.bar,
         "offending": found.offending,
-        "evidence": [
+        "evidence": [_offender(by_number[op]) for op in found.evidence if op in by_number],
+    }
+
+
+def _offender(operation: Operation) -> OffenderEntry:
+    return {
+        "op": operation.op,
+        "method": operation.method,
+        "called": round(operation.called, 4),
+        "ended": _rounded(operation.ended),
+        "deadline": operation.deadline,
+        "code": operation.code or operation.error,
+        "attempts": [
             {
-                "op": op,
-                "method": by_number[op].method,
-                "called": round(by_number[op].called, 4),
-                "ended": by_number[op].ended,
-                "code": by_number[op].code or by_number[op].error,
-                "attempts": [
-                    [a.number, a.kind, a.endpoint, round(a.started, 4), a.ended, a.code]
-                    for a in by_number[op].attempts
-                ],
+                "number": attempt.number,
+                "kind": attempt.kind,
+                "endpoint": attempt.endpoint,
+                "started": round(attempt.started, 4),
+                "ended": _rounded(attempt.ended),
+                "code": attempt.code,
             }
-            for op in found.evidence
-            if op in by_number
+            for attempt in operation.attempts
         ],
     }
 
 
-def comparison(found: Judgement) -> dict[str, Any]:
+def _rounded(at: float | None) -> float | None:
+    return None if at is None else round(at, 4)
+
+
+def comparison(found: Judgement) -> ComparisonEntry:
     """One ratio of two arms."""
     return {
         "check": found.check,
-        "verdict": found.verdict.value,
+        "verdict": found.verdict.word,
         "measured": found.measured,
         "bar": found.bar,
-    }
-
-
-def arm(
-    name: str, history: History | None, ledger: Ledger, verdict: ArmVerdict, folder: str
-) -> dict[str, Any]:
-    """One arm of `report.json`."""
-    return {
-        "name": name,
-        "verdict": verdict.verdict.value,
-        "reason": verdict.reason,
-        "folder": folder,
-        "metrics": None if history is None else figures(history, ledger),
-        "invariants": []
-        if history is None
-        else [judgement(found, history) for found in verdict.judgements],
     }

@@ -3,213 +3,226 @@
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from connectplugin_chaos.check import stats
 from connectplugin_chaos.record.files import read_history
 from connectplugin_chaos.record.model import History
-from connectplugin_chaos.report.svg import Plot
+from connectplugin_chaos.report import timeline
+from connectplugin_chaos.report.bars import amplification
+from connectplugin_chaos.report.model import (
+    ArmEntry,
+    JudgementEntry,
+    Report,
+    ScenarioEntry,
+)
+from connectplugin_chaos.report.plots import Drawing
+from connectplugin_chaos.report.style import BAD, GOOD, PAGE, Ink, inks
 from connectplugin_chaos.report.text import HEAD, row
 
-_COLOURS: Final = {
-    "none": "#7a7a7a",
-    "naive": "#c0392b",
-    "textbook": "#d68910",
-    "goref": "#8e44ad",
-    "stack": "#1e8449",
+_SIGNS: Final = {
+    "pass": "&#10003;",
+    "fail": "&#10007;",
+    "negative-control-failed": "&#10007;",
+    "inconclusive": "?",
 }
-_OTHERS: Final = ("#2471a3", "#148f77", "#b9770e", "#6c3483", "#943126")
-
-_STYLE: Final = """
-body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:1400px;padding:0 16px 48px;
-color:#1a1a1a;background:#fff}
-h1{font-size:1.5rem}h2{font-size:1.2rem;margin:2rem 0 .25rem;border-top:1px solid #ddd;
-padding-top:1rem}
-p{margin:.25rem 0;max-width:75ch}
-.scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;margin:.5rem 0}
-th,td{text-align:left;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #eee;
-vertical-align:top}
-.v{font-weight:600;white-space:nowrap}.pass{color:#1e8449}.fail{color:#c0392b}
-.negative-control-failed{color:#c0392b}.inconclusive{color:#9a6700}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:16px}
-figure{margin:0}figcaption{font-size:.9rem;font-weight:600}svg{width:100%;height:auto}
-svg text{font:11px system-ui,sans-serif;fill:#555}.grid{stroke:#e5e5e5}
-.fault{fill:#c0392b;opacity:.1}.line{fill:none;stroke-width:2}
-.dots{stroke-width:2.5;stroke-linecap:round;opacity:.5;fill:none}
-.level{stroke:#c0392b;stroke-dasharray:4 4}
-details{font-size:.9rem;margin:.25rem 0}summary{cursor:pointer}
-code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
-.key{display:inline-block;width:.8em;height:.8em;margin-right:.4em}
-"""
 
 
-def page(report: Mapping[str, Any], folder: Path) -> str:
+def page(report: Report, folder: Path, doctor: Sequence[Mapping[str, object]] = ()) -> str:
     """The whole page.
 
     Args:
         report: What `report.json` holds.
         folder: Where the histories are.
+        doctor: What the doctor has found, as `env.json` has it.
     """
     run = report["run"]
+    cpu = f"{run['cpus']} x {run['cpu']}" if run["cpu"] else f"{run['cpus']} CPUs"
     body = [
         f"<h1>Chaos: {_verdict(report['verdict'])}</h1>",
-        f"<p>Run {escape(run['id'])}, commit {escape(run['commit'][:12])}, "
-        f"{escape(run['fault_engine'])}, Python {escape(run['python'])}, {run['cpus']} CPUs</p>",
+        f"<p><small>Run {escape(run['id'])}, commit {escape(run['commit'][:12] or 'unknown')}, "
+        f"{escape(run['fault_engine'])}, Python {escape(run['python'])}, {escape(cpu)}, kernel "
+        f"{escape(run['kernel'])}</small></p>",
     ]
+    if len(report["scenarios"]) > 1:
+        body.append(_overview(report["scenarios"]))
     for scenario in report["scenarios"]:
         body += _scenario(scenario, folder)
-    rows = "".join(
-        f"<tr><td>{'ok' if probe['good'] else 'BAD'}</td><td>{escape(probe['name'])}</td>"
-        f"<td>{escape(probe['seen'])}</td></tr>"
-        for probe in run["doctor"]
-    )
-    body.append(
-        "<h2>The fault engine</h2><details><summary>What the doctor has measured</summary>"
-        f'<div class="scroll"><table>{rows}</table></div></details>'
-    )
+    if doctor:
+        body.append(_doctor(doctor))
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>Chaos {escape(run['id'])}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
+        f"<title>Chaos {escape(run['id'])}: {report['verdict']}</title><style>{PAGE}</style>"
+        f"</head><body>{''.join(body)}</body></html>\n"
     )
 
 
 def _verdict(verdict: str) -> str:
-    return f'<span class="v {verdict}">{verdict}</span>'
+    return f'<span class="v {verdict}">{_SIGNS[verdict]} {verdict.replace("-", " ")}</span>'
 
 
-def colour(arm: str, others: Sequence[str]) -> str:
-    """Of an arm in the plots."""
-    if arm in _COLOURS:
-        return _COLOURS[arm]
-    return _OTHERS[others.index(arm) % len(_OTHERS)]
+def _anchor(scenario: ScenarioEntry) -> str:
+    return f"{scenario['id']}-{scenario['seed']}"
 
 
-def _scenario(scenario: Mapping[str, Any], folder: Path) -> list[str]:
+def _overview(scenarios: Sequence[ScenarioEntry]) -> str:
+    rows = "".join(
+        f'<tr><td><a href="#{escape(_anchor(s))}">{escape(s["id"])}</a> {escape(s["title"])}</td>'
+        f'<td class="n">{s["seed"]}</td><td>{_verdict(s["verdict"])}</td></tr>'
+        for s in scenarios
+    )
+    return f"<table><tr><th>scenario</th><th>seed</th><th>verdict</th></tr>{rows}</table>"
+
+
+def _scenario(scenario: ScenarioEntry, folder: Path) -> list[str]:
     names = [arm["name"] for arm in scenario["arms"]]
-    others = [name for name in names if name not in _COLOURS]
-    colours = {name: colour(name, others) for name in names}
-    histories: dict[str, History] = {
+    colours = inks(names)
+    histories = {
         arm["name"]: read_history(folder / arm["folder"] / "history.jsonl.gz")
         for arm in scenario["arms"]
         if arm["metrics"] is not None
     }
+    told = [
+        f'<h2 id="{escape(_anchor(scenario))}">{escape(scenario["id"])}: '
+        f"{escape(scenario['title'])} {_verdict(scenario['verdict'])}</h2>",
+        f"<p>Claim: {escape(scenario['claim'])}</p>",
+        f"<p><small>Why: {escape('; '.join(scenario['why']))}. Seed {scenario['seed']}."
+        "</small></p>",
+        _arms(scenario, colours),
+    ]
+    if histories:
+        told += _plots(scenario, histories, colours)
+    if scenario["compare"]:
+        rows = "".join(
+            f"<tr><td>{escape(each['check'])}</td><td>{_verdict(each['verdict'])}</td>"
+            f"<td>{escape(each['measured'])}</td><td>{escape(each['bar'])}</td></tr>"
+            for each in scenario["compare"]
+        )
+        told.append(
+            "<h3>Between the arms</h3><table><tr><th>figure</th><th>verdict</th><th>measured</th>"
+            f"<th>bar</th></tr>{rows}</table>"
+        )
+    told.append("<h3>Checks</h3>")
+    return told + [_checks(arm) for arm in scenario["arms"]]
+
+
+def _arms(scenario: ScenarioEntry, colours: Mapping[str, Ink]) -> str:
     head = "".join(f"<th>{escape(word)}</th>" for word in HEAD)
     rows = ""
     for arm in scenario["arms"]:
         name, verdict, *cells = row(arm)
         rows += (
-            f'<tr><td><span class="key" style="background:{colours[name]}"></span>{escape(name)}'
-            f"</td><td>{_verdict(verdict)}</td>"
-            + "".join(f"<td>{escape(cell)}</td>" for cell in cells)
+            f"<tr><td>{_swatch(colours[name])} <b>{escape(name)}</b></td>"
+            f"<td>{_verdict(verdict)}</td>"
+            + "".join(
+                f'<td class="n" data-of="{escape(word)}">{escape(cell)}</td>'
+                for word, cell in zip(HEAD[2:], cells, strict=True)
+            )
             + "</tr>"
         )
+    return f'<table class="wide"><tr>{head}</tr>{rows}</table>'
+
+
+def _swatch(ink: Ink) -> str:
+    line = f'<line x1="0" x2="28" y1="5" y2="5" style="{ink.style}"/>'
+    style = "display:inline-block;width:28px;height:10px;vertical-align:middle"
+    return f'<svg viewBox="0 0 28 10" aria-hidden="true" style="{style}">{line}</svg>'
+
+
+def _key(entries: Mapping[str, str]) -> str:
+    items = "".join(f"<li>{mark}{escape(name)}</li>" for name, mark in entries.items())
+    return f'<ul class="key">{items}</ul>'
+
+
+def _block(kind: str) -> str:
+    box = f'<rect x="4" y="0" width="20" height="10" class="{kind}"/>'
+    return f'<svg viewBox="0 0 28 10" aria-hidden="true">{box}</svg>'
+
+
+def _dot(ink: Ink) -> str:
+    dot = f'<circle cx="14" cy="5" r="3" style="fill:var(--{ink.name})"/>'
+    return f'<svg viewBox="0 0 28 10" aria-hidden="true">{dot}</svg>'
+
+
+def _plots(
+    scenario: ScenarioEntry, histories: Mapping[str, History], colours: Mapping[str, Ink]
+) -> list[str]:
+    drawing = Drawing(histories, colours)
+    several = len(histories) > 1
+    shaded = {"fault": _block("fault")} if any(h.faults for h in histories.values()) else {}
+    key = {name: _swatch(colours[name]) for name in histories} if several else {}
+    together = [plot.text() for plot in drawing.together()]
+    together.append(amplification(scenario["arms"]))
+    p50, p99 = Ink("ink", "1 3", 1.2), Ink("ink", "", 1.2)
     told = [
-        f"<h2>{escape(scenario['id'])}: {escape(scenario['title'])} "
-        f"{_verdict(scenario['verdict'])}</h2>",
-        f"<p>{escape(scenario['claim'])}</p>",
-        f"<p><small>Seed {scenario['seed']}. {escape('; '.join(scenario['why']))}</small></p>",
-        f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>',
+        _key({**key, **shaded}),
+        f'<div class="plots">{"".join(together)}</div>',
+        "<h3>Time of each call</h3>",
+        _key(
+            {
+                "came back well": _dot(GOOD),
+                "failed": _dot(BAD),
+                "p50 of each second": _swatch(p50),
+                "p99": _swatch(p99),
+            }
+        ),
+        f'<div class="plots">{"".join(plot.text() for plot in drawing.latency())}</div>',
     ]
-    if histories:
-        told.append(f'<div class="plots">{"".join(_plots(histories, colours))}</div>')
-    return told + [_checks(arm) for arm in scenario["arms"]]
+    strips = "".join(plot.text() for plot in drawing.circuits())
+    if strips:
+        states = ("closed", "half open", "open", "ejected")
+        told += [
+            "<h3>Circuits, and endpoints that the balancer keeps away from (out)</h3>",
+            _key({state: _block(state.replace(" ", "_")) for state in states}),
+            f'<div class="plots">{strips}</div>',
+        ]
+    return told
 
 
-def _plots(histories: Mapping[str, History], colours: Mapping[str, str]) -> list[str]:
-    first = next(iter(histories.values()))
-    begin = min(o.due for o in first.operations)
-    end = max(history.end for history in histories.values())
-    deadline = first.operations[0].deadline
-
-    def plot(title: str, top: float, unit: str) -> Plot:
-        made = Plot(title, begin=begin, end=end, top=top, unit=unit)
-        for fault in first.faults:
-            made.band(fault.began, fault.ended or end, fault.name)
-        return made
-
-    found: list[str] = []
-    share = plot("Success of calls, by the second they were due", 100, " %")
-    attempts_in = {name: _per_second(history, begin) for name, history in histories.items()}
-    most = max((y for points in attempts_in.values() for _, y in points), default=1.0)
-    attempts = plot("Attempts sent each second", round(most * 1.1) or 1, "")
-    for name, history in histories.items():
-        points = [(at + 0.5, 100 * good) for at, good in stats.windows(history, begin)]
-        share.line(points, colours[name], name)
-        attempts.line(attempts_in[name], colours[name], name)
-    found += [share.text(), attempts.text()]
-    for name, history in histories.items():
-        took = plot(f"{name}: time that each call took", round(deadline * 1500), " ms")
-        good = [o for o in history.operations if o.ended is not None and o.good()]
-        bad = [o for o in history.operations if o.ended is not None and not o.good()]
-        for operations, ink, label in ((good, "#1e8449", "well"), (bad, "#c0392b", "failed")):
-            points = [(o.due, 1000 * ((o.ended or 0) - o.called)) for o in operations]
-            took.dots(points, ink, label)
-        took.level(deadline * 1000, "deadline")
-        found.append(took.text())
-        states = _breaker(history, begin, end)
-        if states:
-            strip = plot(f"{name}: circuit (1 open, 0.5 half open)", 1, "")
-            for number, (endpoint, points) in enumerate(sorted(states.items())):
-                strip.line(points, _OTHERS[number % len(_OTHERS)], endpoint)
-            found.append(strip.text())
-    return found
-
-
-def _per_second(history: History, begin: float) -> list[tuple[float, float]]:
-    counts: dict[int, int] = {}
-    for operation in history.operations:
-        for attempt in operation.attempts:
-            second = int(attempt.started - begin)
-            counts[second] = counts.get(second, 0) + 1
-    last = int(history.end - begin)
-    return [(begin + n + 0.5, float(counts.get(n, 0))) for n in range(last)]
-
-
-def _breaker(history: History, begin: float, end: float) -> dict[str, list[tuple[float, float]]]:
-    levels = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
-    found: dict[str, list[tuple[float, float]]] = {}
-    for notice in history.notices:
-        if notice.kind != "circuit":
-            continue
-        points = found.setdefault(notice.endpoint, [(begin, 0.0)])
-        points += [(notice.at, points[-1][1]), (notice.at, levels.get(notice.detail, 1.0))]
-    for points in found.values():
-        points.append((end, points[-1][1]))
-    return found
-
-
-def _checks(arm: Mapping[str, Any]) -> str:
-    rows = ""
-    for found in arm["invariants"]:
-        evidence = "".join(f"<li>{_evidence(each)}</li>" for each in found["evidence"])
-        if evidence:
-            summary = f"<summary>{found['offending']} calls</summary>"
-            evidence = f"<details>{summary}<ul>{evidence}</ul></details>"
-        rows += (
-            f"<tr><td>{escape(found['check'])}</td><td>{_verdict(found['verdict'])}</td>"
-            f"<td>{escape(found['measured'])}{evidence}</td><td>{escape(found['bar'])}</td></tr>"
-        )
+def _checks(arm: ArmEntry) -> str:
     reason = f"<p>{escape(arm['reason'])}</p>" if arm["reason"] else ""
-    if not rows and not reason:
+    if not arm["invariants"] and not reason:
         return ""
-    opened = "" if arm["verdict"] == "pass" else " open"
+    rows = "".join(_check(found) for found in arm["invariants"])
+    table = (
+        '<table class="wide"><tr><th>check</th><th>verdict</th><th>measured</th><th>bar</th></tr>'
+        f"{rows}</table>"
+        if rows
+        else ""
+    )
+    opened = "" if arm["verdict"] == "pass" else ' open=""'
+    summary = f"<summary><b>{escape(arm['name'])}</b>: {_verdict(arm['verdict'])}</summary>"
+    return f"<details{opened}>{summary}{reason}{table}</details>"
+
+
+def _check(found: JudgementEntry) -> str:
+    calls = ""
+    if found["evidence"]:
+        items = "".join(
+            f"<li>{timeline.drawing(call)}{timeline.caption(call)}</li>"
+            for call in found["evidence"]
+        )
+        shown = len(found["evidence"])
+        more = "" if shown == found["offending"] else f", {shown} of them shown"
+        word = "call offends" if found["offending"] == 1 else "calls offend"
+        calls = (
+            f"<details><summary>{found['offending']} {word}{more}</summary>"
+            f'<ol class="calls">{items}</ol></details>'
+        )
     return (
-        f"<details{opened}><summary>{escape(arm['name'])}: {_verdict(arm['verdict'])}</summary>"
-        f'{reason}<div class="scroll"><table><tr><th>check</th><th>verdict</th><th>measured</th>'
-        f"<th>bar</th></tr>{rows}</table></div></details>"
+        f"<tr><td><b>{escape(found['check'])}</b></td><td>{_verdict(found['verdict'])}</td>"
+        f'<td data-of="measured">{escape(found["measured"])}{calls}</td>'
+        f'<td data-of="bar">{escape(found["bar"])}</td></tr>'
     )
 
 
-def _evidence(each: Mapping[str, Any]) -> str:
-    ended = "never ended" if each["ended"] is None else f"{each['ended']:.3f} s"
-    tries = "; ".join(
-        f"{number} {kind} {endpoint} {started:.3f}&ndash;"
-        f"{'?' if end is None else format(end, '.3f')} {escape(code)}"
-        for number, kind, endpoint, started, end, code in each["attempts"]
+def _doctor(findings: Sequence[Mapping[str, object]]) -> str:
+    rows = "".join(
+        f"<tr><td>{'ok' if each['good'] else 'BAD'}</td><td>{escape(str(each['name']))}</td>"
+        f"<td>{escape(str(each['seen']))}</td></tr>"
+        for each in findings
     )
     return (
-        f"<code>op {each['op']} {escape(each['method'])} {each['called']:.3f} s &rarr; {ended} "
-        f"{escape(each['code'])}{': ' + tries if tries else ''}</code>"
+        "<h2>The fault engine</h2><details><summary>What the doctor has measured</summary>"
+        f"<table>{rows}</table></details>"
     )

@@ -1,13 +1,20 @@
 """Reports for terminals, pull requests and CI: a table, Markdown, JUnit."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 from xml.etree import ElementTree as ET
 
-Report = Mapping[str, Any]
+from connectplugin_chaos.report.model import (
+    ArmEntry,
+    ComparisonEntry,
+    JudgementEntry,
+    Report,
+    ScenarioEntry,
+)
+
+Case = JudgementEntry | ComparisonEntry
 
 
-def row(arm: Mapping[str, Any]) -> tuple[str, ...]:
+def row(arm: ArmEntry) -> tuple[str, ...]:
     """An arm's figures, for a table; see `HEAD`."""
     metrics = arm["metrics"]
     if metrics is None:
@@ -27,7 +34,7 @@ def row(arm: Mapping[str, Any]) -> tuple[str, ...]:
 HEAD = ("arm", "verdict", "success", "recovery", "attempts/call", "done twice", "p99")
 
 
-def table(scenario: Mapping[str, Any]) -> str:
+def table(scenario: ScenarioEntry) -> str:
     """A scenario's arms, in columns."""
     rows = [HEAD, *(row(arm) for arm in scenario["arms"])]
     widths = [max(len(cells[n]) for cells in rows) for n in range(len(HEAD))]
@@ -90,12 +97,17 @@ def junit(report: Report) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suites(report: Report) -> Iterator[tuple[str, str, Sequence[Mapping[str, Any]]]]:
+def _suites(report: Report) -> Iterator[tuple[str, str, Sequence[Case]]]:
     """Name, why nothing of it is proven, and the cases: of each arm, and between the arms."""
     for scenario in report["scenarios"]:
         name = f"{scenario['id']}.{scenario['seed']}"
         for arm in scenario["arms"]:
-            run = {"check": "run", "verdict": arm["verdict"], "measured": arm["reason"], "bar": ""}
+            run: ComparisonEntry = {
+                "check": "run",
+                "verdict": arm["verdict"],
+                "measured": arm["reason"],
+                "bar": "",
+            }
             yield f"{name}.{arm['name']}", arm["reason"], arm["invariants"] or [run]
         if scenario["compare"]:
             yield f"{name}.compare", "", scenario["compare"]

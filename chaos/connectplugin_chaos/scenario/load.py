@@ -147,6 +147,7 @@ def parse(text: str, path: str, target: str = "") -> Scenario:
         soup=_soup(reader, keys["soup"], target) if "soup" in keys else None,
         custom=custom,
         path=path,
+        text=text,
     )
 
 

@@ -275,6 +275,7 @@ class Scenario:
         soup: Faults by chance, besides the timeline's.
         custom: The calls that it brings along; None for those of the harness's own service.
         path: Of the file.
+        text: Of the file, as it was read.
     """
 
     id: str
@@ -296,3 +297,4 @@ class Scenario:
     soup: "Soup | None" = None
     custom: "CustomCalls | None" = None
     path: str = ""
+    text: str = ""
