@@ -48,7 +48,7 @@ class Network:
 @contextlib.asynccontextmanager
 async def opened(network: Network, *addresses: str, **options: Any) -> AsyncGenerator[Client]:
     config = ClientConfig(
-        endpoint=list(addresses) if len(addresses) > 1 else addresses[0],
+        endpoint=addresses[0] if len(addresses) == 1 else list(addresses),
         plugins=[kv_plugin],
         allow_insecure=True,
         http_client=network,
