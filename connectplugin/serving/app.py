@@ -33,6 +33,7 @@ from connectplugin.serving.pages import Pages
 from connectplugin.serving.read_ahead import ReadAhead
 from connectplugin.serving.router import Mount, Router
 from connectplugin_interceptors.clock import Clock
+from connectplugin_interceptors.server.arrivals import Arrivals
 from connectplugin_interceptors.server.cut import CutCalls
 from connectplugin_interceptors.server.stack import ServerLink
 
@@ -80,7 +81,7 @@ class PluginApp:
         self._lock = asyncio.Lock()
         self._users = 0
         self._entered = contextlib.AsyncExitStack()
-        app: ASGIApp = ReadAhead(EarlyHead(self._router))
+        app: ASGIApp = ReadAhead(EarlyHead(Arrivals(self._router)))
         app = CutCalls(app)
         self._app: ASGIApp = ResponseHead(app, instance_id=self.instance_id, drain=self._drain)
 

@@ -1,6 +1,7 @@
 """The server's side: what happens to a call before and after its handler."""
 
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
+from connectplugin_interceptors.server.arrivals import Arrivals
 from connectplugin_interceptors.server.cut import CutCalls
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
 from connectplugin_interceptors.server.drain.config import DrainPolicy
@@ -11,6 +12,7 @@ from connectplugin_interceptors.server.rate_limit.interceptor import ServerRateL
 from connectplugin_interceptors.server.stack import ServerChain, ServerStack
 
 __all__ = (
+    "Arrivals",
     "BulkheadPolicy",
     "CutCalls",
     "Drain",

@@ -1,11 +1,20 @@
-"""Limits of calls in flight in a server's chain: metadata interceptors, so no refused body is read.
+"""Limits of calls in flight in a server's chain.
+
+A request that is read whole (unary, server stream) takes its slot when it is there: else a few
+hundred connections that dribble their bodies would hold all slots, and do nothing with them. How
+much of such bodies is kept meanwhile `Arrivals` bounds. A stream of requests is read by its
+handler, so it has its slot from the beginning.
 
 Beside the policies' own folders, since the policies are those of the client's chain too.
 """
 
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar
+
 from connectrpc.code import Code
 from connectrpc.errors import ConnectError
-from connectrpc.method import StreamType
 
 from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.adaptive.interceptor import AdaptiveLimit
@@ -18,9 +27,62 @@ from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.inbound import inbound
 from connectplugin_interceptors.outcome import Outcome, classify
 from connectplugin_interceptors.server.answer import expired, push_back, refuse_unprocessed
+from connectplugin_interceptors.shapes import Stream, Unary, closing
+
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
-class ServerBulkhead:
+class _Slots(ABC):
+    """A slot for each call while its handler runs."""
+
+    @abstractmethod
+    async def _enter(self, ctx: Ctx, *, streams: bool) -> Place:
+        """A slot, or a refusal."""
+
+    @abstractmethod
+    def _leave(self, place: Place, release: Release) -> None:
+        """Hand the slot on."""
+
+    async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
+        """Run the handler in a slot."""
+        return await self._single(call_next, request, ctx, streams=False)
+
+    async def intercept_client_stream(
+        self, call_next: Unary[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
+    ) -> R:
+        """Run the handler in a slot, while the requests arrive."""
+        return await self._single(call_next, request, ctx, streams=True)
+
+    async def _single(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, *, streams: bool) -> R:
+        place = await self._enter(ctx, streams=streams)
+        release = Release.IGNORE
+        try:
+            response = await call_next(request, ctx)
+            release = Release.SUCCESS
+        except BaseException as error:
+            release = _release(error)
+            raise
+        finally:
+            self._leave(place, release)
+        return response
+
+    async def intercept_server_stream(
+        self, call_next: Stream[Q, R], request: Q, ctx: Ctx, /
+    ) -> AsyncIterator[R]:
+        """Run the handler in a slot, until its stream has ended."""
+        place = await self._enter(ctx, streams=True)
+        try:
+            async with closing(call_next(request, ctx)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            self._leave(place, Release.IGNORE)
+
+    intercept_bidi_stream: Any = intercept_server_stream
+
+
+class ServerBulkhead(_Slots):
     """Bounds the calls in flight; what is refused or expires in the queue was not processed."""
 
     def __init__(
@@ -40,19 +102,18 @@ class ServerBulkhead:
         """Calls that wait for one."""
         return self._bulkhead.waiting
 
-    async def on_start(self, ctx: Ctx) -> Place:
+    async def _enter(self, ctx: Ctx, *, streams: bool) -> Place:  # noqa: ARG002  # all alike
         """Wait for a slot, at most `max_wait` and within the call's deadline."""
         return await _acquire(self._bulkhead, self._policy, ctx, self._name, "limit")
 
-    async def on_end(self, token: Place, ctx: Ctx, error: Exception | None, /) -> None:  # noqa: ARG002
-        """Hand the slot on."""
-        self._bulkhead.release(token)
+    def _leave(self, place: Place, release: Release) -> None:  # noqa: ARG002  # learns nothing
+        self._bulkhead.release(place)
 
     def __repr__(self) -> str:
         return f"<ServerBulkhead {self._name} {self._bulkhead!r}>"
 
 
-class ServerAdaptiveLimit:
+class ServerAdaptiveLimit(_Slots):
     """As many calls in flight as do not have to wait for each other, learned from their latency."""
 
     def __init__(
@@ -73,24 +134,26 @@ class ServerAdaptiveLimit:
         """Calls that hold a slot."""
         return self._limiter.in_flight
 
-    async def on_start(self, ctx: Ctx) -> Place:
+    async def _enter(self, ctx: Ctx, *, streams: bool) -> Place:
         """Take a slot, or wait for one as the policy allows."""
         place = await _acquire(self._limiter, self._policy, ctx, self._name, "adaptive limit")
-        if ctx.method.stream_type is not StreamType.UNARY:
+        if streams:
             self._limiter.keep(place)
         return place
 
-    async def on_end(self, token: Place, ctx: Ctx, error: Exception | None, /) -> None:  # noqa: ARG002
-        """Hand the slot on, and learn from how long it was held."""
-        self._limiter.finish(token, _release(error))
+    def _leave(self, place: Place, release: Release) -> None:
+        self._limiter.finish(place, release)
 
     def __repr__(self) -> str:
         return f"<ServerAdaptiveLimit {self._name} {self._limiter!r}>"
 
 
-def _release(error: Exception | None) -> Release:
-    if error is None:
-        return Release.SUCCESS
+def _release(error: BaseException) -> Release:
+    if isinstance(error, asyncio.CancelledError):
+        # By the client, or by connectrpc's timer of the client's deadline.
+        call = inbound.get()
+        left = None if call is None else call.remaining()
+        return Release.DROPPED if left is not None and left <= 0.0 else Release.IGNORE
     if isinstance(error, ConnectError):
         if error.code is Code.DEADLINE_EXCEEDED:
             return Release.DROPPED

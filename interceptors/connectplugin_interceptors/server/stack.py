@@ -60,7 +60,8 @@ class ServerStack:
             of which 2,000 may come at once; a server's own services (handshake, health) count
             apart, so that busy callers do not look ill.
         adaptive_limit: See `AdaptiveLimitPolicy`; each plugin has one of its own. It refuses early
-            what would only wait. By default up to 1,000 calls in flight, beginning at 200.
+            what would only wait. By default up to 1,000 calls in flight, beginning at 200. A unary
+            call, or one with one request, is in flight when its request is there.
         bulkhead: See `BulkheadPolicy`; on a server of plugins each plugin has one of its own.
         fault: See `FaultPolicy`. Off by default.
         before: Metadata interceptors that see every call, refused ones too: telemetry.
