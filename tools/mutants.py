@@ -2,6 +2,7 @@
 
     make mutants                              every machine
     make mutants ARGS='retry server/drain'    some of them
+    make mutants ARGS='--survivors retry'     only those that survived last, with the tests of now
     make mutants ARGS='--table'               the table of what was found last, without a new run
 
 A mutant is *killed* if some test of its machine fails, or no longer ends. Those that survive are
@@ -31,7 +32,11 @@ INTERCEPTORS = ROOT / "interceptors/connectplugin_interceptors"
 GOAL = 0.9
 
 TESTS = {
-    "adaptive": ["tests/unit/adaptive/test_machine.py", "tests/properties/test_adaptive_limit.py"],
+    "adaptive": [
+        "tests/unit/adaptive/test_machine.py",
+        "tests/properties/test_adaptive_formula.py",
+        "tests/properties/test_adaptive_limit.py",
+    ],
     "balance": ["tests/unit/balance", "tests/properties/test_endpoint_pool.py"],
     "bulkhead": ["tests/properties/test_bulkhead.py"],
     "circuit_breaker": [
@@ -50,7 +55,7 @@ TESTS = {
         "tests/unit/rate_limit/test_machine.py",
         "tests/properties/test_rate_limit.py",
     ],
-    "ready": ["tests/properties/test_ready_gate.py"],
+    "ready": ["tests/unit/ready", "tests/properties/test_ready_gate.py"],
     "retry": ["tests/unit/test_retry_decision.py", "tests/properties/test_retry_decision.py"],
     "server/deadline": ["tests/properties/test_server_deadline.py"],
     "server/drain": ["tests/properties/test_server_machines.py"],
@@ -143,16 +148,27 @@ def place(machine: str) -> Path:
 
 
 def prepare(machine: str) -> None:
-    """Copy what is needed, side by side, and write the configuration."""
+    """Copy what is needed, side by side."""
     folder = place(machine)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__")
-    for source in (ROOT / "connectplugin", INTERCEPTORS, ROOT / "tests"):
+    for source in (ROOT / "connectplugin", INTERCEPTORS):
         shutil.copytree(source, folder / source.name, ignore=ignore)
     shutil.copytree(ROOT / "examples/kv/gen/kv", folder / "kv", ignore=ignore)
     for name in ("kv_plugin.py", "server.py"):
         shutil.copy(ROOT / "examples/kv" / name, folder / name)
+
+
+def copy_tests(machine: str) -> None:
+    """The tests as they are now, with the profile for this, and what mutmut is told of them."""
+    folder = place(machine)
+    for copy in (folder / "tests", folder / "mutants/tests"):
+        shutil.rmtree(copy, ignore_errors=True)
+    # Which test reaches which function: it may have changed.
+    (folder / "mutants/mutmut-stats.json").unlink(missing_ok=True)
+    ignore = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=ignore)
     with (folder / "tests/conftest.py").open("a") as conftest:
         conftest.write(PROFILE)
     project = PROJECT.format(machine=machine, tests=_quoted(TESTS[machine]))
@@ -177,12 +193,27 @@ def mutmut(machine: str, *arguments: str) -> str:
     return "\n".join(line.rpartition("\r")[2] for line in done.stdout.splitlines())
 
 
-def run(machine: str, jobs: int) -> None:
-    """Try every mutant of a machine, and keep what mutmut said."""
-    prepare(machine)
+def run(machine: str, jobs: int, *, survivors: bool) -> None:
+    """Try every mutant of a machine, or only what has survived; keep what mutmut said."""
+    names: list[str] = []
+    if survivors and is_unchanged(machine):
+        names = read(machine).survivors
+        if not names:
+            return
+    else:
+        prepare(machine)
+    copy_tests(machine)
     print(f"{machine} ...", flush=True)
-    said = mutmut(machine, "run", "--max-children", str(jobs))
+    said = mutmut(machine, "run", "--max-children", str(jobs), *names)
     (place(machine) / "output.txt").write_text(said)
+
+
+def is_unchanged(machine: str) -> bool:
+    """Whether there are verdicts about this machine as it is now."""
+    copy = place(machine) / "connectplugin_interceptors" / machine / "machine.py"
+    if not copy.exists() or not read(machine).made:
+        return False
+    return copy.read_bytes() == (INTERCEPTORS / machine / "machine.py").read_bytes()
 
 
 def read(machine: str) -> Found:
@@ -228,12 +259,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Mutation tests of the machines.")
     parser.add_argument("machines", nargs="*", help="such as: retry server/drain")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time (default: 2)")
+    parser.add_argument("--survivors", action="store_true", help="only what survived last")
     parser.add_argument("--table", action="store_true", help="print what was found last")
     arguments = parser.parse_args()
     results: list[Found] = []
     for machine in chosen(arguments.machines):
         if not arguments.table:
-            run(machine, arguments.jobs)
+            run(machine, arguments.jobs, survivors=arguments.survivors)
         results.append(read(machine))
         if not arguments.table:
             show(results[-1])

@@ -1,8 +1,9 @@
 """The bulkhead against a model: two lists, and the times at which slots came free."""
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from connectplugin_interceptors.bulkhead.machine import At, BulkheadMachine, Place
 
@@ -18,16 +19,20 @@ class Model(RuleBasedStateMachine):
         self.inside: list[Place] = []
         self.waiting: list[Place] = []
         self.gone: list[Place] = []
-        self.most = slots
+        self.closed = False
 
     @rule(seconds=st.sampled_from([0.0, 0.5, 1.0, 10.0]))
     def time_passes(self, seconds: float) -> None:
         self.now += seconds
 
-    @rule()
-    def somebody_comes(self) -> None:
+    @rule(count=st.integers(1, 4))
+    def some_come(self, count: int) -> None:
+        for _ in range(count):
+            self.one_comes()
+
+    def one_comes(self) -> None:
         place = self.machine.enter(self.now)
-        if self.machine.closed:
+        if self.closed:
             assert place is None
         elif len(self.inside) < self.machine.slots:
             assert place is not None
@@ -41,10 +46,9 @@ class Model(RuleBasedStateMachine):
         else:
             assert place is None
 
+    @precondition(lambda self: self.inside or self.waiting)
     @rule(data=st.data())
     def somebody_leaves(self, data: st.DataObject) -> None:
-        if not self.inside and not self.waiting:
-            return
         place = data.draw(st.sampled_from([*self.inside, *self.waiting]))
         was_inside = place in self.inside
         (self.inside if was_inside else self.waiting).remove(place)
@@ -61,15 +65,14 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def somebody_comes_who_needs_no_place(self) -> None:
-        room = len(self.inside) < self.machine.slots - 1 and not self.machine.closed
+        room = len(self.inside) < self.machine.slots - 1 and not self.closed
         assert self.machine.take() == room
         if room:
             self.inside.append(Place(At.INSIDE))
 
+    @precondition(lambda self: self.inside)
     @rule(data=st.data())
     def somebody_leaves_who_may_have_no_place(self, data: st.DataObject) -> None:
-        if not self.inside:
-            return
         place = data.draw(st.sampled_from(self.inside))
         full = len(self.inside) >= self.machine.slots
         assert self.machine.give() != full
@@ -78,20 +81,20 @@ class Model(RuleBasedStateMachine):
             following = self.machine.leave(Place(At.INSIDE), self.now)
             self.handed_over([] if following is None else [following])
 
+    @precondition(lambda self: self.gone)
     @rule(data=st.data())
     def somebody_leaves_again(self, data: st.DataObject) -> None:
-        if self.gone:
-            assert self.machine.leave(data.draw(st.sampled_from(self.gone)), self.now) is None
+        assert self.machine.leave(data.draw(st.sampled_from(self.gone)), self.now) is None
 
     @rule(slots=st.integers(1, 6))
     def slots_are_given_or_taken(self, slots: int) -> None:
         granted = self.machine.resize(slots, self.now)
         self.handed_over(granted)
 
+    @precondition(lambda self: self.now > 40)  # the end: nothing much happens afterwards
     @rule()
     def it_closes(self) -> None:
-        if self.now < 20:
-            return
+        self.closed = True
         assert self.machine.close() == self.waiting
         assert all(place.at is At.GONE for place in self.waiting)
         self.gone += self.waiting
@@ -101,6 +104,7 @@ class Model(RuleBasedStateMachine):
     def the_counts_are_right(self) -> None:
         if not hasattr(self, "machine"):
             return
+        assert self.machine.closed is self.closed
         assert self.machine.inside == len(self.inside)
         assert self.machine.waiting == len(self.waiting)
         assert not self.waiting or len(self.inside) >= self.machine.slots
@@ -116,13 +120,32 @@ def test_the_expected_wait_is_what_the_queue_has_taken_lately() -> None:
     machine = BulkheadMachine(2, 100)
     inside = [machine.enter(0.0), machine.enter(0.0)]
     waiting = [machine.enter(0.0) for _ in range(30)]
-    assert machine.expected_wait() is None
     for tick in range(1, 21):
+        # Nine say too little.
+        assert (machine.expected_wait() is None) == (tick <= 10)
         place = inside.pop(0)
         assert place is not None
         inside.append(machine.leave(place, tick * 0.25))
     assert machine.waiting == len(waiting) - 20
     assert machine.expected_wait() == 10 * 0.25
+
+
+def test_the_expected_wait_is_a_mean_at_first_and_follows_slowly_later() -> None:
+    machine = BulkheadMachine(1, 100)
+    place = machine.enter(0.0)
+    for _ in range(50):
+        machine.enter(0.0)
+    now = 0.0
+    # Ten gaps of 1 to 10 seconds: 5.5 on average, for each of the forty that still wait.
+    for gap in range(1, 11):
+        now += gap
+        assert place is not None
+        place = machine.leave(place, now)
+    assert machine.expected_wait() == pytest.approx(40 * 5.5)
+    # One more of 16.5: a tenth of the difference.
+    assert place is not None
+    machine.leave(place, now + 16.5)
+    assert machine.expected_wait() == pytest.approx(39 * 6.6)
 
 
 def test_a_stream_that_keeps_its_slot_for_a_day_says_nothing_about_the_others() -> None:

@@ -52,11 +52,28 @@ def test_few_hosts_or_few_calls_say_nothing() -> None:
 def test_at_most_a_tenth_and_at_least_one(hosts: int, cap: int) -> None:
     dead = tallies(*[0] * (hosts // 2), *[100] * (hosts - hosts // 2))
     assert len(outliers(POLICY, dead, ejected=0)) == cap
+    assert len(outliers(POLICY, dead[1:], ejected=1)) == cap - 1
     assert len(outliers(POLICY, dead[cap:], ejected=cap)) == 0
 
 
 def test_the_worst_are_ejected_first() -> None:
     assert outliers(POLICY, tallies(100, 100, 10, 5, 100, 12), ejected=0) == [3]
+    # Of two that are equally bad, it is the one that spoils more calls.
+    two = [*tallies(100, 100, 100, 100), Tally(4, 0, 200), Tally(5, 0, 400)]
+    assert outliers(POLICY, two, ejected=0) == [5]
+
+
+def test_a_share_is_met_exactly_and_missed_by_one_call() -> None:
+    only_failures = OutlierEjectionPolicy(success_rate_stdevs=None, failure_share=0.85)
+    well = tallies(100, 100, 100, 100)
+    assert outliers(only_failures, [*well, Tally(4, 30, 170)], ejected=0) == [4]
+    assert outliers(only_failures, [*well, Tally(4, 31, 169)], ejected=0) == []
+
+
+def test_a_hundred_calls_are_enough_to_be_held_against_the_peers() -> None:
+    only_peers = OutlierEjectionPolicy(failure_share=None)
+    for calls, found in ((100, [4]), (99, [])):
+        assert outliers(only_peers, tallies(100, 100, 100, 100, 0, calls=calls), ejected=0) == found
 
 
 def test_the_more_hosts_are_dead_the_fewer_are_ejected_no_more() -> None:
