@@ -250,6 +250,7 @@ CASES: list[tuple[str, dict[str, Any], Bug]] = [
     ("breaker", {}, moves(*[(4.2 + n / 10, "open") for n in range(12)], (6.2, "closed"))),
     ("open_means_quiet", {}, unlimited_probes),
     ("load_share", {"endpoint": "p1", "most": 0.5, "phase": ["recovery"]}, all_to_one),
+    ("load_share", {"endpoint": "p2", "least": 0.1, "phase": ["recovery"]}, all_to_one),
     ("quick_refusals", {}, slow_refusal),
     ("isolation", {"methods": ["watch"], "phase": ["recovery"]}, shared_pool),
     ("isolation", {"methods": ["watch"], "phase": ["recovery"]}, slowed_down),

@@ -114,11 +114,15 @@ def load_share(
     _: Ledger,
     *,
     endpoint: str,
-    most: float,
+    most: float = 1.0,
+    least: float = 0.0,
     phase: Sequence[str] = ("fault",),
     after: float = 1.0,
 ) -> Judgement:
-    """The share of all attempts that one endpoint gets, `after` seconds into the phases."""
+    """The share of all attempts that one endpoint gets, `after` seconds into the phases.
+
+    Too little is an endpoint that is well, and is not used: what went elsewhere offends.
+    """
     spans = [(begin + after, end) for begin, end in (history.phases[name] for name in phase)]
     attempts = [
         (o.op, a)
@@ -130,10 +134,12 @@ def load_share(
     share = len(there) / len(attempts) if attempts else 1.0
     return judge(
         "load_share",
-        share <= most,
+        least <= share <= most,
         measured=f"{len(there)} of {len(attempts)} attempts ({share * 100:.3g} %)",
-        bar=f"<= {most * 100:g} %",
-        offending=there,
+        bar=(f">= {least * 100:g} %, " if least else "") + f"<= {most * 100:g} %",
+        offending=there
+        if share > most
+        else tuple(op for op, a in attempts if a.endpoint != endpoint),
     )
 
 
