@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from connectplugin.serving.layers import ASGIApp
+from connectplugin.serving.sockets import BACKLOG
 
 _KEEP_ALIVE: Final = 120
 """Seconds that an idle connection is kept: longer than clients' pools keep theirs (pyqwest: 90 s),
@@ -68,7 +69,9 @@ class HttpListener:
 
     async def _listen(self) -> asyncio.Server:
         loop = asyncio.get_running_loop()
-        return await loop.create_server(self._protocol, sock=self._sock)
+        # It listens once more, by itself with room for 100 only: of a burst the rest would wait for
+        # a second, until they send their SYN again.
+        return await loop.create_server(self._protocol, sock=self._sock, backlog=BACKLOG)
 
     def _protocol(self) -> asyncio.Protocol:
         return _Protocol(

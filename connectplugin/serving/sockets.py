@@ -12,6 +12,9 @@ from typing import Final
 from connectplugin.address import is_loopback
 from connectplugin_interceptors.errors import ConfigError
 
+BACKLOG: Final = 2048
+"""Connections that may wait to be accepted; the system's own limit may be lower."""
+
 _UNIX: Final = "unix://"
 _MAX_PORT: Final = 65535
 # sockaddr_un holds 108 bytes on Linux, 104 on macOS, the closing zero included.
@@ -115,15 +118,15 @@ def _bind_tcp(address: TcpAddress) -> socket.socket:
     if not address.host:
         if socket.has_dualstack_ipv6():
             return socket.create_server(
-                ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=2048
+                ("", address.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG
             )
-        return socket.create_server(("", address.port), backlog=2048)
+        return socket.create_server(("", address.port), backlog=BACKLOG)
     found = socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
     # IPv4 first where a name has both: it is what "localhost" means to most clients.
     family, _, _, _, where = min(found, key=lambda info: info[0] != socket.AF_INET)
-    return socket.create_server((str(where[0]), int(where[1])), family=family, backlog=2048)
+    return socket.create_server((str(where[0]), int(where[1])), family=family, backlog=BACKLOG)
 
 
 def _bind_unix(path: Path) -> socket.socket:
@@ -138,7 +141,7 @@ def _bind_unix(path: Path) -> socket.socket:
         os.fchmod(sock.fileno(), 0o600)
         sock.bind(str(path))
         path.chmod(0o600)
-        sock.listen(2048)
+        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

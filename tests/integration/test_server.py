@@ -9,7 +9,7 @@ import socket
 import stat
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from pathlib import Path
 from typing import Any, Self
 
@@ -682,3 +682,19 @@ async def _until(condition: Any) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110  # nothing tells of it
             await asyncio.sleep(0.01)
+
+
+def room() -> int:
+    """Connections that the system itself lets wait."""
+    limit = Path("/proc/sys/net/core/somaxconn")
+    return int(limit.read_text()) if limit.exists() else 128
+
+
+@pytest.mark.skipif(room() < 300, reason="the system itself has less room")
+async def test_a_burst_of_connections_finds_room_although_the_loop_is_busy() -> None:
+    """What finds none is told nothing, and sends its SYN again after a second."""
+    async with Server(config(TellingKV())) as server:
+        host, _, port = server.address.rpartition(":")
+        with ExitStack() as burst:
+            for _ in range(300):  # nothing is awaited in between: the server accepts none of them
+                burst.enter_context(socket.create_connection((host, int(port)), timeout=0.9))
