@@ -8,6 +8,7 @@ import pytest
 
 from connectplugin_chaos.arms.arms import make
 from connectplugin_chaos.engine.fleet import Fleet
+from connectplugin_chaos.engine.receipts import Receipts
 from connectplugin_chaos.load.calls import Answer
 from connectplugin_chaos.load.schedule import Planned
 from connectplugin_chaos.record.recorder import Recorder
@@ -44,3 +45,11 @@ async def test_each_call_goes_on_to_the_next_server_and_takes_its_deadline_along
         assert before.deadline_at is not None, op
         assert after.deadline_at is not None, op
         assert after.deadline_at <= before.deadline_at + 0.05
+
+
+def test_a_payment_has_one_receipt_whoever_is_asked(tmp_path: Path) -> None:
+    first, second = Receipts(tmp_path / "receipts"), Receipts(tmp_path / "receipts")
+    assert first.claim("k1", "s1-7") == (True, "s1-7")
+    assert second.claim("k1", "s2-7") == (False, "s1-7")
+    assert second.claim("k2", "s2-8") == (True, "s2-8")
+    assert sorted(path.name for path in (tmp_path / "receipts").iterdir()) == ["k1", "k2"]

@@ -18,6 +18,7 @@ from connectplugin_chaos.engine.fleet import ServerKind, Target
 from connectplugin_chaos.engine.malformed import Malformed
 from connectplugin_chaos.engine.plugins import target_plugin
 from connectplugin_chaos.engine.pushback import PushBack
+from connectplugin_chaos.engine.receipts import Receipts
 from connectplugin_chaos.engine.server_verbs import SERVER_VERBS
 from connectplugin_chaos.engine.syn_blackhole import syn_blackhole
 from connectplugin_chaos.engine.target import server_stack
@@ -38,7 +39,8 @@ class Plugin:
         self.faults = AppFaults(self.struck.append)
 
     def server(self) -> Server:
-        impl = TargetImpl("s1", self.ledger, self.faults, workers=4, service_time=0.001)
+        receipts = Receipts(self.path.parent / "receipts")
+        impl = TargetImpl("s1", self.ledger, self.faults, receipts, workers=4, service_time=0.001)
         stack = server_stack(
             "ours", Witness(self.ledger), PushBack(self.faults), workers=4, queue=None
         )

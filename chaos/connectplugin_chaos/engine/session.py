@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Final
 
 from connectplugin_chaos.check.judgement import Verdict
 from connectplugin_chaos.engine.arm_run import Job, run_arm
+from connectplugin_chaos.engine.receipts import RECEIPTS
 from connectplugin_chaos.record.files import read_history
 from connectplugin_chaos.report import assemble
 from connectplugin_chaos.report.environment import commit, env_file, run_entry
@@ -118,6 +120,7 @@ class Session:
         run = asyncio.run(run_arm(job))
         for raw in folder.glob("*.ledger"):
             raw.unlink()  # it is in ledger.jsonl.gz
+        shutil.rmtree(folder / RECEIPTS, ignore_errors=True)
         records = None if run.history is None else (run.history, run.ledger)
         arm = assemble.arm_entry(step.scenario, step.arm, records, folder=name, trouble=run.trouble)
         scenario = step.scenario

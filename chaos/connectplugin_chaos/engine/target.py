@@ -20,6 +20,7 @@ from connectplugin_chaos.engine.app_faults import AppFaults
 from connectplugin_chaos.engine.hop import Hop
 from connectplugin_chaos.engine.plugins import neighbour_plugin, target_plugin
 from connectplugin_chaos.engine.pushback import PushBack
+from connectplugin_chaos.engine.receipts import RECEIPTS, Receipts
 from connectplugin_chaos.engine.server_process import run_server
 from connectplugin_chaos.engine.target_service import (
     LedgerFile,
@@ -67,7 +68,7 @@ def server_stack(
     return replace(DEFAULT_STACK, **{**changes, **server_policies(policies or {})})
 
 
-def earlier(path: Path) -> Iterator[tuple[str, str, int, str]]:
+def earlier(path: Path) -> Iterator[tuple[str, int]]:
     """What took effect before a restart, from the ledger itself: it is the store's journal too."""
     begun: dict[tuple[str, int], dict[str, Any]] = {}
     if not path.exists():
@@ -78,7 +79,7 @@ def earlier(path: Path) -> Iterator[tuple[str, str, int, str]]:
             begun[line["s"], line["run"]] = line
         elif line["t"] == "end" and line["e"]:
             start = begun[line["s"], line["run"]]
-            yield start["m"], start["k"], start["op"], line["r"]
+            yield start["k"], start["op"]
 
 
 async def run(config: dict[str, Any]) -> None:
@@ -93,6 +94,7 @@ async def run(config: dict[str, Any]) -> None:
         config["name"],
         ledger,
         faults,
+        Receipts(path.parent / RECEIPTS),
         workers=config["workers"],
         service_time=config["service_time"],
         earlier=before,

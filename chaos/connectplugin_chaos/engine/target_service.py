@@ -16,6 +16,7 @@ from connectrpc.request import RequestContext
 
 from connectplugin_chaos._gen.chaos_target.v1 import target_pb as pb
 from connectplugin_chaos.engine.app_faults import AppFaults
+from connectplugin_chaos.engine.receipts import Receipts
 from connectplugin_interceptors.wire import NACK_HEADER
 
 Ctx = RequestContext[Any, Any]
@@ -51,9 +52,10 @@ class TargetImpl:
         name: Of the server, in the ledger.
         ledger: Where executions are taken down.
         faults: What goes wrong, once a worker is free.
+        receipts: Of payments.
         workers: Calls that are worked on at a time; the others wait, first come first served.
         service_time: Seconds that each takes.
-        earlier: The operations that took effect before a restart, with their replies, by key.
+        earlier: Keys and operations that took effect before a restart.
 
     Attributes:
         kept: What has taken effect: operations by key.
@@ -65,22 +67,21 @@ class TargetImpl:
         name: str,
         ledger: LedgerFile,
         faults: AppFaults,
+        receipts: Receipts,
         *,
         workers: int,
         service_time: float,
-        earlier: Iterable[tuple[str, str, int, str]] = (),
+        earlier: Iterable[tuple[str, int]] = (),
     ) -> None:
         self._faults = faults
         self.forward: Forward | None = None
         self.kept: dict[str, list[int]] = {}
-        self._receipts: dict[str, str] = {}
+        self._receipts = receipts
         self._name = name
         self._ledger = ledger
         self._slots = asyncio.Semaphore(workers)
         self._service_time = service_time
-        for method, key, op, reply in earlier:
-            if method == "pay":
-                self._receipts[key] = reply
+        for key, op in earlier:
             self.kept.setdefault(key, []).append(op)
 
     async def work(
@@ -119,12 +120,10 @@ class TargetImpl:
         return True, ""
 
     def _pay(self, key: str, op: int) -> tuple[bool, str]:
-        if (known := self._receipts.get(key)) is not None:
-            return False, known
-        receipt = f"{self._name}-{op}"
-        self._receipts[key] = receipt
-        self.kept.setdefault(key, []).append(op)
-        return True, receipt
+        new, receipt = self._receipts.claim(key, f"{self._name}-{op}")
+        if new:
+            self.kept.setdefault(key, []).append(op)
+        return new, receipt
 
     async def read(self, request: pb.ReadRequest, ctx: Ctx, /) -> pb.ReadResponse:
         key = request.key
