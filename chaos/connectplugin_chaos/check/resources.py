@@ -45,7 +45,7 @@ def resources(
         if not before or not after:
             told.append(f"{process} {kind} was not sampled {'after' if before else 'before'}")
             continue
-        seen = f"{process} {_amount(kind, max(before))} -> {_amount(kind, median(after))}"
+        seen = f"{process} {kind} {_amount(kind, max(before))} -> {_amount(kind, median(after))}"
         (told if median(after) > (1 + tolerance) * max(before) else told_well).append(seen)
     if not told and not told_well:
         told.append("nothing was sampled")
@@ -97,4 +97,4 @@ def _series(
 
 
 def _amount(kind: str, value: float) -> str:
-    return f"rss {value / _MIB:.1f} MiB" if kind == "rss" else f"{kind} {value:g}"
+    return f"{value / _MIB:.1f} MiB" if kind == "rss" else f"{value:g}"
