@@ -91,6 +91,19 @@ def test_a_busy_server_proves_nothing_unless_the_fault_is_why() -> None:
     assert judged(notices=notices, unwatched=frozenset({"s1"})).verdict is Verdict.PASS
 
 
+def test_a_server_that_computes_is_no_busy_machine_once_something_is_broken() -> None:
+    def delays(kind: str, begin: float) -> tuple[Notice, ...]:
+        return tuple(
+            Notice(at=begin + n / 100, kind=kind, endpoint="s1", value=0.05) for n in range(100)
+        )
+
+    assert judged(notices=delays("lag", 2.5)).verdict is Verdict.PASS
+    for kind, begin in (("lag", 0.5), ("starved", 2.5)):
+        busy = judged(notices=delays(kind, begin), failing=BROKEN)
+        assert busy.verdict is Verdict.INCONCLUSIVE
+        assert "the event loop of s1 was late by 50 ms" in busy.reason
+
+
 def test_after_a_single_stall_a_failure_is_not_believed_but_a_pass_is() -> None:
     lags = [(0.0, 0.001)] * 500 + [(4.5, 0.4)]
     assert judged(lags=lags).verdict is Verdict.PASS

@@ -14,16 +14,25 @@ STALL: Final = 0.15
 
 
 def busy(
-    lateness: Sequence[float], lags: Sequence[tuple[float, float]], notices: Sequence[Notice]
+    lateness: Sequence[float],
+    lags: Sequence[tuple[float, float]],
+    notices: Sequence[Notice],
+    *,
+    calm: float = float("inf"),
 ) -> str:
     """Why the machine was too busy for any verdict; empty if it was not.
 
-    Delays of before the end of the warm-up are of the start, and count for nothing.
+    Delays of before the end of the warm-up are of the start, and count for nothing. A server that
+    is late although all is calm is on too small a machine. Later what it computes itself is the
+    scenario's doing (the burst of a heal, an arm that calls too often); only what it waits for the
+    processor counts.
 
     Args:
         lateness: Seconds by which operations were called late.
         lags: Time and delay of the generator's event loop.
-        notices: The servers', of which `lag` is looked at; not of those that a fault has stopped.
+        notices: The servers', of which `lag` and `starved` are looked at; not of those that a fault
+            has stopped.
+        calm: Until when a server has no reason to be late.
     """
     told = [
         ("operations were called late", percentile(lateness, 0.99)),
@@ -32,7 +41,7 @@ def busy(
             percentile([lag for at, lag in lags if at >= 0], 0.99),
         ),
     ]
-    seen = [n for n in notices if n.kind == "lag" and n.at >= 0]
+    seen = [n for n in notices if n.kind == ("lag" if n.at < calm else "starved") and n.at >= 0]
     for server in sorted({n.endpoint for n in seen}):
         own = [n.value for n in seen if n.endpoint == server]
         told.append((f"the event loop of {server} was late", percentile(own, 0.99)))

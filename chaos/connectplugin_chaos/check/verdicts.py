@@ -91,7 +91,7 @@ def judge_records(
         scenario.expect.get(arm, ()),
         history,
         ledger,
-        lateness=[] if history is None else [o.called - o.due for o in history.operations],
+        lateness=[] if history is None else [o.called - o.due for o in history.during()],
         lags=[] if history is None else generator_lags(history),
         unwatched=stopped_servers(scenario),
         trouble=trouble,
@@ -133,7 +133,8 @@ def judge_arm(
         )
     watched: list[Notice] = [n for n in ledger.notices if n.endpoint not in unwatched]
     verdict = worst(*(judgement.verdict for judgement in judgements))
-    reason = trouble or busy(lateness, lags, watched)
+    calm = min((end for _, end in history.phases.values()), default=float("inf"))
+    reason = trouble or busy(lateness, lags, watched, calm=calm)
     if not reason and unsteady:
         reason = f"no steady state before the fault: {unsteady[0].measured}"
     if not reason and verdict in {Verdict.FAIL, Verdict.NEGATIVE_CONTROL_FAILED}:

@@ -192,12 +192,17 @@ class Witness:
 
 
 async def watch_lag(ledger: LedgerFile) -> None:
-    """Take down how late the event loop is, when it is."""
+    """Take down how late the event loop is, and how much of that it did not compute itself.
+
+    The first is what callers feel; the second is the machine's doing, and not that of the calls.
+    """
     while True:
-        before = time.monotonic()
+        before, spent = time.monotonic(), time.thread_time()
         await asyncio.sleep(LAG_EVERY)
         late = time.monotonic() - before - LAG_EVERY
+        own = time.thread_time() - spent
         ledger.write("lag", value=round(late, 4))
+        ledger.write("starved", value=round(max(0.0, late - own), 4))
 
 
 class NeighbourImpl:

@@ -191,7 +191,8 @@ class Ledger:
 
     Attributes:
         executions: In the order of time.
-        notices: Refusals (`refused`), delays of the event loop (`lag`), errors (`crash`).
+        notices: Refusals (`refused`), delays of the event loop (`lag`) and what of them was no work
+            of its own (`starved`), errors (`crash`).
         final: What the servers had in the end: the operations of each key that took effect, in
             order; None if they were not asked.
     """
