@@ -23,6 +23,7 @@ from connectplugin_interceptors.hedge.config import HedgePolicy
 from connectplugin_interceptors.outlier_ejection.config import OutlierEjectionPolicy
 from connectplugin_interceptors.rate_limit.config import RateLimitPolicy
 from connectplugin_interceptors.retry.config import RetryPolicy
+from connectplugin_interceptors.settings import POLICY_NAMES, check_kinds
 from connectplugin_interceptors.stack import ClientStack
 from connectplugin_interceptors.transport import DEFAULT_READ_MAX_BYTES
 
@@ -204,6 +205,11 @@ class ClientConfig:
         return sets
 
     def _check_policies(self) -> None:
+        policies = {name: getattr(self, name) for name in POLICY_NAMES if hasattr(self, name)}
+        if policies["wait_for_ready"] is None:
+            del policies["wait_for_ready"]
+        check_kinds("ClientConfig.", policies)
+        validation.instance(self, "outlier_ejection", OutlierEjectionPolicy, optional=True)
         if self.stack is not None:
             named = [
                 name

@@ -15,7 +15,8 @@ class Event:
     """Base of all events.
 
     Attributes:
-        client: The client's name (`stack.client(..., name=...)`).
+        client: The client's name (`stack.client(..., name=...)`); of a server's event the server's
+            (`ServerStack(name=...)`).
         method: `package.Service/Method`.
     """
 
@@ -161,6 +162,18 @@ class FallbackUsed(Event):
     source: str
     cause: Cause
     succeeded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallRefused(Event):
+    """A server has refused a call before anything of it was processed.
+
+    `reason` is what the client reads (`draining`, `expired`, `rate_limited`, `overloaded`);
+    `retry_after` the seconds after which it may ask again, None if it was not told.
+    """
+
+    reason: str
+    retry_after: float | None
 
 
 Listener: TypeAlias = Callable[[Event], None]

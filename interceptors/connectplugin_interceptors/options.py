@@ -28,8 +28,9 @@ R = TypeVar("R")
 class Options(TypedDict, total=False):
     """What `with_options` takes.
 
-    `timeout` is in seconds, and can only shorten the deadline that the policies give; the other
-    words are those of `ClientStack`, and replace the policy of that name.
+    `timeout` is in seconds, and can only shorten the deadline that the policies give; None takes an
+    earlier one back. The other words are those of `ClientStack`, and replace the policy of that
+    name.
     """
 
     timeout: float | None
@@ -48,10 +49,17 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
-    """Checked options, as they travel down the chain."""
+    """Checked options, as they travel down the chain.
+
+    Attributes:
+        timeout: Seconds; None for no other limit than the policies'.
+        changes: Policies by their names in `ClientStack`.
+        untimed: Whether it was said that there is no timeout, which takes back an earlier one.
+    """
 
     timeout: float | None = None
     changes: Changes = field(default_factory=dict[str, Any])
+    untimed: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before any call is made with it."""
@@ -61,14 +69,16 @@ class CallOptions:
 
     def over(self, other: "CallOptions") -> "CallOptions":
         """These, and of `other` what these do not name."""
-        timeout = self.timeout if self.timeout is not None else other.timeout
-        return CallOptions(timeout, {**other.changes, **self.changes})
+        named = self.untimed or self.timeout is not None
+        timeout = self.timeout if named else other.timeout
+        return CallOptions(timeout, {**other.changes, **self.changes}, self.untimed)
 
 
 def call_options(options: Options) -> CallOptions:
     """Check options as a caller wrote them."""
     given: dict[str, Any] = dict(options)
-    return CallOptions(given.pop("timeout", None), given)
+    untimed = "timeout" in given and given["timeout"] is None
+    return CallOptions(given.pop("timeout", None), given, untimed)
 
 
 @runtime_checkable

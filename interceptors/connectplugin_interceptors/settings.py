@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-from connectplugin_interceptors import validation
 from connectplugin_interceptors.adaptive.config import AdaptiveLimitPolicy
 from connectplugin_interceptors.balance.config import BalancePolicy
 from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
@@ -52,25 +51,48 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse values of the wrong kind, naming the field."""
-        validation.instance(self, "fallback", FallbackPolicy, optional=True)
-        validation.instance(self, "deadline", DeadlinePolicy, optional=True)
-        validation.instance(self, "throttle", ThrottlePolicy, optional=True)
-        validation.instances(
-            self, "concurrency", (BulkheadPolicy, AdaptiveLimitPolicy), optional=True
-        )
-        validation.instance(self, "retry_policy", RetryPolicy, optional=True)
-        validation.instance(self, "circuit_breaker", CircuitBreakerPolicy, optional=True)
-        validation.instance(self, "rate_limit", RateLimitPolicy, optional=True)
-        validation.instance(self, "fault", FaultPolicy, optional=True)
-        validation.instance(self, "hedge", HedgePolicy, optional=True)
-        validation.instance(self, "load_balancing", BalancePolicy, optional=True)
-        validation.instance(self, "wait_for_ready", bool)
+        check_kinds("Settings.", {name: getattr(self, name) for name in POLICY_NAMES})
 
 
 POLICY_NAMES = tuple(Settings.__dataclass_fields__)
 
 Changes: TypeAlias = Mapping[str, Any]
 """Field names of `Settings` with their new values."""
+
+
+_KINDS: Final[Mapping[str, tuple[type, ...]]] = {
+    "fallback": (FallbackPolicy,),
+    "deadline": (DeadlinePolicy,),
+    "throttle": (ThrottlePolicy,),
+    "concurrency": (BulkheadPolicy, AdaptiveLimitPolicy),
+    "retry_policy": (RetryPolicy,),
+    "circuit_breaker": (CircuitBreakerPolicy,),
+    "rate_limit": (RateLimitPolicy,),
+    "hedge": (HedgePolicy,),
+    "fault": (FaultPolicy,),
+    "load_balancing": (BalancePolicy,),
+}
+
+
+def check_kinds(where: str, values: Changes) -> None:
+    """Refuse policies of the wrong kind.
+
+    Args:
+        where: What the caller has written them in, before the name: `"ClientStack."`.
+        values: By the names of `Settings`.
+    """
+    for name, value in values.items():
+        kinds = _KINDS.get(name)
+        if kinds is None:
+            if name != "wait_for_ready" or isinstance(value, bool):
+                continue
+            wanted = "bool"
+        elif value is None or isinstance(value, kinds):
+            continue
+        else:
+            wanted = " or ".join([*(kind.__name__ for kind in kinds), "None"])
+        msg = f"{where}{name} is {value!r}; it must be {wanted}"
+        raise ConfigError(msg)
 
 
 def check_names(changes: Changes, *, also: tuple[str, ...] = ()) -> None:
@@ -82,7 +104,8 @@ def check_names(changes: Changes, *, also: tuple[str, ...] = ()) -> None:
             raise ConfigError(msg)
 
 
-def change(settings: Settings, changes: Changes) -> Settings:
-    """Settings with some fields replaced."""
+def change(settings: Settings, changes: Changes, where: str = "with_options: ") -> Settings:
+    """Settings with some fields replaced; `where` they were written, for errors."""
     check_names(changes)
+    check_kinds(where, changes)
     return replace(settings, **changes)

@@ -49,7 +49,7 @@ from connectplugin_interceptors.rate_limit.interceptor import RateLimit
 from connectplugin_interceptors.retry.config import RetryPolicy
 from connectplugin_interceptors.retry.interceptor import Retry
 from connectplugin_interceptors.routing import BALANCED_URL
-from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change
+from connectplugin_interceptors.settings import POLICY_NAMES, Changes, Settings, change, check_kinds
 from connectplugin_interceptors.throttle.config import ThrottlePolicy
 from connectplugin_interceptors.throttle.interceptor import Throttle
 
@@ -114,6 +114,7 @@ class ClientStack:
             check_interceptors(links, f"ClientStack.{name}")
             object.__setattr__(self, name, tuple(links))
         validation.instance(self, "outlier_ejection", OutlierEjectionPolicy, optional=True)
+        check_kinds("ClientStack.", {name: getattr(self, name) for name in POLICY_NAMES})
         settings = self._settings()
         check_settings(settings, "ClientStack")
         for pattern, _ in self.methods:
@@ -159,7 +160,7 @@ class ClientStack:
             ConfigError: The pattern or a policy does not make sense.
         """
         check_pattern(pattern)
-        change(self._settings(), policies)
+        change(self._settings(), policies, f"ClientStack.for_method({pattern!r}): ")
         return replace(self, methods=(*self.methods, (pattern, policies)))
 
     def adding(

@@ -46,6 +46,21 @@ async def test_an_option_holds_for_the_derived_client_only(
         assert await took(virtual_time, one, shape) == pytest.approx(seconds, abs=0.002)
 
 
+@every_shape
+async def test_no_timeout_takes_an_earlier_one_back(
+    virtual_time: VirtualTime, shape: Shape
+) -> None:
+    stack = ground(
+        deadline=DeadlinePolicy(total=5.0, attempt=None, stream_total=5.0), retry_policy=None
+    )
+    quick = with_options(Peer(hangs()).client(stack), timeout=0.5)
+    patient = with_options(quick, timeout=None)
+    for one, seconds in ((patient, 5.0), (quick, 0.5), (with_options(patient, fault=None), 5.0)):
+        assert await took(virtual_time, one, shape) == pytest.approx(seconds, abs=0.002)
+    again = with_options(patient, timeout=0.2)
+    assert await took(virtual_time, again, shape) == pytest.approx(0.2, abs=0.002)
+
+
 def test_the_type_stays_the_same() -> None:
     client = Peer().client(ground())
     derived = with_options(with_options(client, timeout=1.0), wait_for_ready=True)

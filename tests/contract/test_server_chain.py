@@ -23,6 +23,7 @@ from connectplugin_interceptors import (
     ServerDeadlinePolicy,
     ServerStack,
 )
+from connectplugin_interceptors.events import CallRefused, Event
 from connectplugin_interceptors.server import CutCalls
 from kv.v1.kv_connect import KVServiceClient
 from kv.v1.kv_pb import GetRequest, IncrementRequest
@@ -33,6 +34,12 @@ every_shape = pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.n
 every_dialect = pytest.mark.parametrize("dialect", tuple(ProtocolType), ids=lambda p: p.name)
 
 NACK = "x-connectplugin-nack"
+METHODS = {
+    Shape.UNARY: "Get",
+    Shape.CLIENT_STREAM: "Load",
+    Shape.SERVER_STREAM: "Watch",
+    Shape.BIDI_STREAM: "Sync",
+}
 PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -100,6 +107,20 @@ async def test_the_text_of_a_bug_stays_in_the_log(
     assert reference in record.getMessage()
     assert record.exc_info is not None
     assert "swordfish" in str(record.exc_info[1])
+
+
+@every_shape
+async def test_a_handler_that_exits_has_failed_and_no_more(
+    shape: Shape, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A `SystemExit` of a handler ended the loop under all other calls."""
+    served = Served(breaking(SystemExit(3)), answers())
+    with pytest.raises(ConnectError, match="internal error"):
+        await shape.run(served.client())
+    (record,) = caplog.records
+    assert record.exc_info
+    assert str(record.exc_info[1]) == "the handler has called sys.exit(3)"
+    await shape.run(served.client())
 
 
 @pytest.mark.parametrize("shape", [Shape.SERVER_STREAM, Shape.BIDI_STREAM])
@@ -439,6 +460,37 @@ async def test_a_draining_server_refuses_unprocessed(shape: Shape, dialect: Prot
     assert served.headers[NACK] == "draining"
     assert served.headers[PUSHBACK] == "100"
     assert served.peer.calls == []
+
+
+@every_shape
+async def test_listeners_are_told_of_what_was_refused_unprocessed(
+    shape: Shape, virtual_time: VirtualTime
+) -> None:
+    events: list[Event] = []
+
+    def breaks(_: Event) -> None:
+        raise ZeroDivisionError
+
+    stack = ServerStack(
+        bulkhead=BulkheadPolicy(max_in_flight=1), listeners=[breaks, events.append], name="kv"
+    )
+    served = Served(fails(Code.NOT_FOUND), answers(), hangs(), stack=stack)
+    await served.error(shape)  # a business error
+    await shape.run(served.client())
+    assert events == []
+    inside = asyncio.create_task(shape.run(served.client()))
+    await virtual_time.sleep(0.01)
+    await served.error(shape)
+    assert served.chain.drain is not None
+    served.chain.drain.begin("going home")
+    await served.error(shape)
+    inside.cancel()
+    await asyncio.wait([inside])
+    method = f"kv.v1.KVService/{METHODS[shape]}"
+    assert events == [
+        CallRefused("kv", method, "overloaded", 0.1),
+        CallRefused("kv", method, "draining", 0.1),
+    ]
 
 
 @every_shape

@@ -328,7 +328,7 @@ class TestConfig:
             ({"stack": ClientStack(), "retry_policy": None}, "both stack and retry_policy"),
             ({"stack": ClientStack(), "retry_policy": RetryPolicy()}, "both stack and"),
             ({"stack": ClientStack(), "wait_for_ready": True}, "both stack and wait_for_ready"),
-            ({"retry_policy": 3}, "retry_policy is 3"),
+            ({"retry_policy": 3}, r"^ClientConfig\.retry_policy is 3"),
             ({"interceptors": [object()]}, "no interceptor"),
         ],
     )

@@ -18,6 +18,7 @@ from connectplugin_interceptors.bulkhead.config import BulkheadPolicy
 from connectplugin_interceptors.chain import check_interceptor
 from connectplugin_interceptors.clock import Clock, SystemClock
 from connectplugin_interceptors.errors import ConfigError
+from connectplugin_interceptors.events import Listener, emitter
 from connectplugin_interceptors.fault.config import FaultPolicy
 from connectplugin_interceptors.server.concurrency import ServerAdaptiveLimit, ServerBulkhead
 from connectplugin_interceptors.server.deadline.config import ServerDeadlinePolicy
@@ -29,6 +30,7 @@ from connectplugin_interceptors.server.masking.config import MaskingPolicy
 from connectplugin_interceptors.server.masking.interceptor import ErrorMasking
 from connectplugin_interceptors.server.rate_limit.config import ServerRateLimitPolicy
 from connectplugin_interceptors.server.rate_limit.interceptor import ServerRateLimit
+from connectplugin_interceptors.server.refusals import Refusals
 
 ServerLink: TypeAlias = (
     UnaryInterceptor
@@ -68,6 +70,8 @@ class ServerStack:
         admission: Metadata interceptors that may refuse a call before its body is read:
             authentication, authorization, limits.
         around: Interceptors of messages, around the handler: validation.
+        listeners: Called with a `CallRefused` for each call that is refused unprocessed.
+        name: The server's name in these events. Default `server`.
 
     Raises:
         ConfigError: A field is of the wrong kind, or connectrpc would silently ignore a part of an
@@ -88,6 +92,8 @@ class ServerStack:
     before: Sequence[MetadataInterceptor[Any]] = ()
     admission: Sequence[MetadataInterceptor[Any]] = ()
     around: Sequence[ServerLink] = ()
+    listeners: Sequence[Listener] = ()
+    name: str = "server"
 
     def __post_init__(self) -> None:
         """Refuse what connectrpc would ignore without a word."""
@@ -98,6 +104,7 @@ class ServerStack:
         validation.instance(self, "adaptive_limit", AdaptiveLimitPolicy, optional=True)
         validation.instance(self, "fault", FaultPolicy, optional=True)
         validation.instance(self, "bulkhead", BulkheadPolicy, optional=True)
+        validation.instance(self, "name", str)
         for name in ("before", "admission", "around"):
             members = tuple(getattr(self, name))
             object.__setattr__(self, name, members)
@@ -153,6 +160,10 @@ class ServerChain:
         self._stack = stack
         self._clock = clock
         self._masking = None if stack.masking is None else ErrorMasking(stack.masking)
+        emit = emitter(stack.listeners)
+        self._refusals: tuple[ServerLink, ...] = ()
+        if emit is not None:
+            self._refusals = (Refusals(name=stack.name, emit=emit),)
         self.drain = None if stack.drain is None else Drain(stack.drain)
         # Innermost, inside of the handler's deadline: what it does looks like the handler's doing.
         self._fault: tuple[ServerLink, ...] = ()
@@ -204,7 +215,7 @@ class ServerChain:
 
     def _outer(self) -> list[ServerLink]:
         masking = () if self._masking is None else (self._masking,)
-        return [*masking, *self._stack.before]
+        return [*masking, *self._refusals, *self._stack.before]
 
     def _drain(self) -> tuple[ServerLink, ...]:
         return () if self.drain is None else (self.drain,)

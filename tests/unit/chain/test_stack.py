@@ -142,9 +142,10 @@ def test_interceptors_come_in_a_list(wrong: Any) -> None:
     ],
 )
 def test_a_policy_of_the_wrong_kind_is_refused(name: str, wrong: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is .*; it must be"):
+    with pytest.raises(ConfigError, match=rf"^ClientStack\.{name} is .*; it must be"):
         ClientStack(**{name: wrong})
-    with pytest.raises(ConfigError, match=f"{name} is .*; it must be"):
+    told = rf"^ClientStack\.for_method\('a\.B/C'\): {name} is .*; it must be"
+    with pytest.raises(ConfigError, match=told):
         ClientStack().for_method("a.B/C", **{name: wrong})
 
 

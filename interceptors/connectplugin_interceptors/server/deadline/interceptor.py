@@ -1,7 +1,7 @@
 """The shells of the server's deadline: one before the body is read, one around the handler."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 from connectrpc.code import Code
@@ -77,25 +77,22 @@ class ServerDeadline:
 
 
 class HandlerDeadline:
-    """The innermost link: the last check before the handler, and the timer around it."""
+    """The innermost link: the last check before the handler, and the timer around it.
+
+    A handler that exits (`sys.exit` in a library, `argparse`) has failed, and no more: let through,
+    `SystemExit` would end the event loop under all other calls.
+    """
 
     async def intercept_unary(self, call_next: Unary[Q, R], request: Q, ctx: Ctx, /) -> R:
         """Run the handler within the limit that only the server knows of."""
         call = inbound.get()
-        if call is None:
-            return await call_next(request, ctx)
-        left = _enter(call, ctx)
-        if left is None or not call.own_timer:
-            return await call_next(request, ctx)
-        timer = asyncio.timeout(left)
+        left = None if call is None else _enter(call, ctx)
         try:
-            async with timer:
+            if call is None or left is None or not call.own_timer:
                 return await call_next(request, ctx)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            msg = "the server's limit of time for this call is over"
-            raise ConnectError(Code.DEADLINE_EXCEEDED, msg) from None
+            return await _within(left, call_next(request, ctx))
+        except SystemExit as exit_:
+            raise _exited(exit_) from exit_
 
     async def intercept_client_stream(
         self, call_next: Unary[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
@@ -111,9 +108,12 @@ class HandlerDeadline:
             _enter(call, ctx)
         if (tell := stream_started.get()) is not None:
             tell(ctx)
-        async with closing(call_next(request, ctx)) as responses:
-            async for response in responses:
-                yield response
+        try:
+            async with closing(call_next(request, ctx)) as responses:
+                async for response in responses:
+                    yield response
+        except SystemExit as exit_:
+            raise _exited(exit_) from exit_
 
     def intercept_bidi_stream(
         self, call_next: Stream[AsyncIterator[Q], R], request: AsyncIterator[Q], ctx: Ctx, /
@@ -123,6 +123,22 @@ class HandlerDeadline:
 
     def __repr__(self) -> str:
         return "HandlerDeadline()"
+
+
+async def _within(seconds: float, waiting: Awaitable[R]) -> R:
+    timer = asyncio.timeout(seconds)
+    try:
+        async with timer:
+            return await waiting
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        msg = "the server's limit of time for this call is over"
+        raise ConnectError(Code.DEADLINE_EXCEEDED, msg) from None
+
+
+def _exited(error: SystemExit) -> RuntimeError:
+    return RuntimeError(f"the handler has called sys.exit({error.code!r})")
 
 
 def _enter(call: InboundCall, ctx: Ctx) -> float | None:
