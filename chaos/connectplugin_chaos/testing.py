@@ -7,11 +7,11 @@ import unittest
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from connectplugin_chaos.arms.names import check_arm
 from connectplugin_chaos.check.judgement import Verdict
 from connectplugin_chaos.engine.session import Session, Step, new_folder
+from connectplugin_chaos.report.model import Report
 from connectplugin_chaos.scenario.load import load
 from connectplugin_chaos.scenario.model import Scenario
 from connectplugin_chaos.scenario.nodes import ScenarioError
@@ -28,7 +28,7 @@ class Run:
         folder: Where `report.html`, the histories and the ledgers are.
     """
 
-    report: dict[str, Any]
+    report: Report
     folder: Path
 
     @property

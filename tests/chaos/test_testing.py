@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,8 @@ def run_with(verdict: str, reason: str = "") -> Run:
     passed = {**found, "check": "taxonomy", "verdict": "pass"}
     arm = {"name": "stack", "reason": reason, "invariants": [found, passed]}
     scenarios = [{"id": "X", "arms": [arm]}]
-    return Run(report={"verdict": verdict, "scenarios": scenarios}, folder=Path("runs/now"))
+    report: Any = {"verdict": verdict, "scenarios": scenarios}
+    return Run(report=report, folder=Path("runs/now"))
 
 
 def test_what_a_test_says_of_a_run() -> None:
