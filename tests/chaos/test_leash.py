@@ -12,13 +12,17 @@ import pytest
 from connectplugin_chaos.engine.process import ProcessError, start
 
 HARNESS = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from connectplugin_chaos.engine.process import start
 
 async def main():
-    child = await start([sys.executable, "-c", "import time; time.sleep(60)"], name="child",
-                        log=Path(sys.argv[1]))
+    program = "import time; print('up', flush=True); time.sleep(60)"
+    command = [sys.executable, "-c", program]
+    child = await start(command, name="child", log=Path(sys.argv[1]), read=True)
+    await child.line(20)
+    if sys.argv[2] == "stopped":
+        child.signal(signal.SIGSTOP)
     print(child.pid, flush=True)
     await child.wait()
 
@@ -35,10 +39,10 @@ def running(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's part is Linux's")
-def test_what_it_started_dies_with_a_harness_that_is_killed(tmp_path: Path) -> None:
-    harness = subprocess.Popen(
-        [sys.executable, "-c", HARNESS, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True
-    )
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_what_it_started_dies_with_a_harness_that_is_killed(tmp_path: Path, state: str) -> None:
+    command = [sys.executable, "-c", HARNESS, str(tmp_path / "log"), state]
+    harness = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert harness.stdout is not None
     child = int(harness.stdout.readline())
     assert running(child)
