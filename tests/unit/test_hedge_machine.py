@@ -51,6 +51,46 @@ class TestTheEstimator:
             assert quantile is not None
             assert 0 < quantile < 1_100
 
+    def test_holds_the_last_500_at_least_and_no_more_than_the_last_1_000(self) -> None:
+        estimator = LatencyEstimator()
+        for _ in range(500):
+            estimator.observe(1.0)
+        for number in range(500):
+            assert estimator.quantile(0.999) == pytest.approx(1.0, rel=0.06), number
+            estimator.observe(0.01)
+        assert estimator.quantile(0.999) == pytest.approx(0.01, rel=0.06)
+        assert repr(estimator) == "<LatencyEstimator 1000 samples>"
+
+    def test_adds_both_generations_up(self) -> None:
+        estimator = LatencyEstimator()
+        for _ in range(510):
+            estimator.observe(0.01)
+        for _ in range(20):
+            estimator.observe(1.0)
+        assert estimator.quantile(0.95) == pytest.approx(0.01, rel=0.06)
+
+    def test_counts_each_sample_once(self) -> None:
+        estimator = LatencyEstimator()
+        for _ in range(19):
+            estimator.observe(0.01)
+        estimator.observe(1.0)
+        assert estimator.quantile(0.95) == pytest.approx(0.01, rel=0.06)
+
+    def test_looks_anew_after_every_tenth_sample(self) -> None:
+        estimator = LatencyEstimator()
+        for _ in range(10):
+            estimator.observe(0.01)
+        for _ in range(10):
+            assert estimator.quantile(0.99) == pytest.approx(0.01, rel=0.06)
+            estimator.observe(1.0)
+        assert estimator.quantile(0.99) == pytest.approx(1.0, rel=0.06)
+
+    def test_knows_nothing_shorter_than_ten_microseconds(self) -> None:
+        for latency in (0.0, 1e-5, 1.04e-5):
+            estimator = LatencyEstimator()
+            estimator.observe(latency)
+            assert estimator.quantile(0.5) == pytest.approx(1.05e-5, rel=1e-6)
+
     def test_different_shares_are_told_apart(self) -> None:
         estimator = LatencyEstimator()
         for number in range(100):
@@ -110,6 +150,8 @@ class TestTheNextAttempt:
         plan = begun()
         assert (plan.next_at, plan.after_failure) == (0.1, False)
         assert not plan.due(0.0999)
+        # Who has waited as long as was asked may be a hair early by the clock.
+        assert plan.due(0.1 - 1e-6)
         assert plan.due(0.1)
         plan.begun(0.1)
         assert plan.next_at == 0.2
@@ -130,6 +172,8 @@ class TestTheNextAttempt:
             assert (plan.next_at, plan.free) == (0.01, True)
             plan.begun(0.01)
             assert plan.started == 1
+            assert plan.free is False
+            assert plan.after_failure is False
 
     def test_does_not_come_after_what_another_cannot_do_better(self) -> None:
         plan = begun()
@@ -147,6 +191,18 @@ class TestTheNextAttempt:
         plan.failed(Meaning.REPEATABLE, Pushback(2.0), 0.03)
         assert plan.next_at == 2.03
 
+    @pytest.mark.parametrize(
+        ("delay", "pause", "comes"),
+        [(0.1, 5.1, True), (0.1, 5.11, False), (None, 5.0, True), (None, 5.5, False)],
+    )
+    def test_is_not_put_off_for_longer_than_five_seconds_and_the_delay(
+        self, delay: float | None, pause: float, comes: bool
+    ) -> None:
+        plan = begun(delay=delay)
+        plan.failed(Meaning.REPEATABLE, Pushback(pause), 0.0)
+        assert plan.next_at == (pause if comes else None)
+        assert plan.stopped is (None if comes else StopReason.PUSHBACK)
+
     @pytest.mark.parametrize("pushback", [FORBIDDEN, Pushback(6.0)])
     @pytest.mark.parametrize("means", [Meaning.REPEATABLE, Meaning.USELESS, Meaning.UNSENT])
     def test_does_not_come_if_the_server_forbids_it(
@@ -160,6 +216,7 @@ class TestTheNextAttempt:
             assert plan.next_at is None
 
     def test_does_not_come_when_the_deadline_leaves_no_room(self) -> None:
+        assert begun(delay=0.5, deadline=0.5 + 0.001).next_at == 0.5
         plan = begun(deadline=0.1005)
         assert (plan.next_at, plan.stopped) == (None, StopReason.DEADLINE)
         plan = begun(deadline=1.0)
@@ -168,7 +225,10 @@ class TestTheNextAttempt:
 
     def test_does_not_come_once_it_was_stopped(self) -> None:
         plan = begun()
+        plan.failed(Meaning.UNSENT, NO_PUSHBACK, 0.02)
         plan.stop(StopReason.BUDGET)
+        assert plan.free is False
+        assert plan.after_failure is False
         plan.stop(StopReason.PUSHBACK)
         plan.failed(Meaning.REPEATABLE, NO_PUSHBACK, 0.03)
         plan.failed(Meaning.UNSENT, NO_PUSHBACK, 0.03)
