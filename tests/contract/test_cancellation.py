@@ -194,6 +194,7 @@ async def settle(times: int = 20) -> None:
 async def test_a_call_is_cancelled(
     phase: Phase, shape: Shape, means: Callable[[Victim], Awaitable[None]]
 ) -> None:
+    """tenacity's retry_if_not_exception_type swallows it in a retry, and answers after 237 ms."""
     peer = Peer(*phase.script)
     listener = RecordingListener()
     client = peer.client(phase.stack, listeners=[listener], rng=_Ceiling())

@@ -111,6 +111,7 @@ async def test_streams_of_requests_are_never_hedged(shape: Shape) -> None:
 
 
 async def test_what_must_not_be_executed_twice_is_never_hedged_and_still_retried() -> None:
+    # gRPC hedges every method that is configured so.
     fleet = Fleet((refused(), answers(1, every=1.0)), (answers(1, every=1.0),))
     async with fleet.client(hedged(retry_policy=RetryPolicy())) as client:
         await client.increment(IncrementRequest(key="n"))
@@ -210,6 +211,7 @@ async def test_hedges_refused_by_the_budget_do_not_leave_the_caller_waiting(
 
 
 async def test_hedges_are_paid_from_successes_and_never_from_the_reserve() -> None:
+    # hedge-python takes a constant 100 calls/s for the traffic, and allows a tenth of that.
     fleet = Fleet((*[answers()] * 15, answers(every=0.2)))
     listener = RecordingListener()
     async with fleet.client(hedged(budget=BUDGET), listeners=[listener]) as client:

@@ -121,8 +121,25 @@ async def test_a_cancelled_waiter_gives_its_turn_to_those_behind(
     assert peer.sent_at == pytest.approx([0.0, 1.0, 2.0])
 
 
+async def test_the_loop_turns_while_calls_wait(virtual_time: VirtualTime) -> None:
+    """pyrate-limiter's synchronous call stands in the way of everything for 1,051 ms."""
+    peer, ticks = Peer(answers()), list[float]()
+
+    async def tick() -> None:
+        while True:
+            ticks.append(virtual_time.now())
+            await virtual_time.sleep(0.1)
+
+    async with peer.client(ClientStack(rate_limit=ONE_A_SECOND)) as client:
+        ticking = asyncio.create_task(tick())
+        await asyncio.gather(*(client.get(GetRequest(key="a")) for _ in range(3)))
+        ticking.cancel()
+    assert peer.sent_at == pytest.approx([0.0, 1.0, 2.0])
+    assert len(ticks) >= 20
+
+
 async def test_a_big_waiter_is_not_starved(virtual_time: VirtualTime) -> None:
-    """Part 4: amount 5 among ones; ordered by amount it would wait 4.5 s."""
+    """aiolimiter orders waiters by amount: five among ones waits 4.5 s."""
 
     def amount(ctx: CallContext) -> float:
         return 5.0 if ctx.method.name == "Increment" else 1.0
