@@ -129,7 +129,7 @@ def test_nothing_lives_on_when_the_harness_is_killed(scenario: Path, tmp_path: P
         time.sleep(0.05)
     os.kill(harness.pid, signal.SIGKILL)
     harness.wait(10)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30  # to die takes the processor, too
     while any(is_ours(pid) for pid in children):
         assert time.monotonic() < until, "something lives on"
         time.sleep(0.05)

@@ -49,7 +49,7 @@ def test_what_it_started_dies_with_a_harness_that_is_killed(tmp_path: Path, stat
     os.kill(harness.pid, signal.SIGKILL)
     harness.wait(10)
     harness.stdout.close()
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30  # to die takes the processor, too
     while running(child):
         assert time.monotonic() < until, "the child lives on"
         time.sleep(0.01)

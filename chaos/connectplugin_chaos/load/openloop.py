@@ -20,6 +20,9 @@ from connectplugin_interceptors.errors import Delivery, delivery
 
 MOST_IN_FLIGHT: Final = 5000
 _LAG_EVERY: Final = 0.02
+_GC_YOUNG: Final = 50_000
+"""Objects that are made before the garbage collector looks at them."""
+
 _LAST_CALLS: Final = 15.0
 """Seconds after the last arrival in which calls may end; what has not is hung."""
 
@@ -67,6 +70,7 @@ class OpenLoop:
 
     async def run(self) -> None:
         """Make all calls, and wait for the last."""
+        thresholds = gc.get_threshold()
         lag = asyncio.create_task(self._watch_lag(), name="loop lag")
         try:
             await self._issue()
@@ -78,6 +82,7 @@ class OpenLoop:
                 task.cancel()
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=5.0)
+            gc.set_threshold(*thresholds)
             gc.unfreeze()
         for planned, called, tries in self._open.values():
             self._note(planned, called, tries, Answer(), None, ended=None)
@@ -96,6 +101,8 @@ class OpenLoop:
             if not frozen and planned.due >= 0:
                 gc.collect()
                 gc.freeze()
+                # What is taken down is kept: a look through all of it is long, and finds nothing.
+                gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
                 frozen = True
             if len(self._tasks) >= MOST_IN_FLIGHT:
                 self.dropped += 1
