@@ -1,8 +1,5 @@
 """What the scenarios that come along ask for: every fault, every policy, every shape."""
 
-import re
-from pathlib import Path
-
 from connectplugin_chaos.check.mechanisms import ALL_CHECKS, MECHANISMS
 from connectplugin_chaos.engine.soup import MENU, stir
 from connectplugin_chaos.engine.verbs import VERBS
@@ -13,7 +10,6 @@ from connectplugin_chaos.toxiproxy import toxics
 from connectplugin_interceptors.settings import POLICY_NAMES
 
 ALL = load_all()
-README = Path(__file__).parents[2] / "chaos" / "README.md"
 
 TOXICS = {
     "Latency": {"latency"},
@@ -106,13 +102,6 @@ def test_every_scenario_says_why_it_is_there_and_what_it_proves() -> None:
         assert all(scenario.why), scenario.id
         assert scenario.claim.endswith("."), scenario.id
         assert "full" in scenario.tier, scenario.id
-
-
-def test_the_readme_lists_the_scenarios() -> None:
-    listed = dict(
-        re.findall(r"^\| ([A-Z]\d+[A-C]?) \| (.*?) \|$", README.read_text(), re.MULTILINE)
-    )
-    assert listed == {scenario.id: scenario.title for scenario in ALL.values()}
 
 
 def test_a_soup_is_the_same_for_the_same_seed_and_breaks_a_server_in_one_way_at_a_time() -> None:
