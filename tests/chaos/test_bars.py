@@ -382,6 +382,7 @@ SIGNS: dict[str, tuple[History, Ledger]] = {
     "fallback.used": noticed("fallback"),
     "fault.injected": noticed("fault_injected"),
     "app.struck": at_the_server("struck"),
+    "server.no_files": at_the_server("no_files"),
 }
 
 

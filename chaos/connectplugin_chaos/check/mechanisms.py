@@ -183,8 +183,8 @@ def _noticed(kind: str, *details: str) -> Callable[[History, Ledger], int]:
     return count
 
 
-def _struck(_: History, ledger: Ledger) -> int:
-    return sum(n.kind == "struck" for n in ledger.notices)
+def _at_servers(kind: str) -> Callable[[History, Ledger], int]:
+    return lambda _, ledger: sum(n.kind == kind for n in ledger.notices)
 
 
 def _won(history: History, _: Ledger) -> int:
@@ -228,7 +228,8 @@ MECHANISMS: Final[Mapping[str, Callable[[History, Ledger], int]]] = {
     "server.draining": _noticed("refused", "draining"),
     "server.rate_limited": _noticed("refused", "rate_limited"),
     # A call has met a fault of the application: an error, a malformed answer, a push-back.
-    "app.struck": _struck,
+    "app.struck": _at_servers("struck"),
+    "server.no_files": _at_servers("no_files"),
 }
 """What `reached` can ask for."""
 
