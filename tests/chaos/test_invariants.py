@@ -32,3 +32,10 @@ def test_tells_the_bug_from_the_clean_history(
 
 def test_every_check_has_a_planted_bug() -> None:
     assert {name for name, _, _ in CASES} == set(ALL_CHECKS)
+
+
+def test_a_goal_is_told_and_judges_nothing() -> None:
+    history, ledger = clean()
+    found = check("recovery", history, ledger, within=6.0, goal=-1.0)
+    assert found.verdict is Verdict.PASS
+    assert found.bar == "<= 6 s (goal -1 s)"

@@ -148,8 +148,13 @@ def dead_work(history: History, ledger: Ledger, *, most: float = 0.05) -> Judgem
     )
 
 
-def recovery(history: History, _: Ledger, *, to: float = 0.99, within: float = 3.0) -> Judgement:
-    """I9: all is well again soon after the last fault is gone."""
+def recovery(
+    history: History, _: Ledger, *, to: float = 0.99, within: float = 3.0, goal: float | None = None
+) -> Judgement:
+    """I9: all is well again soon after the last fault is gone.
+
+    `goal` is told beside the bar, and judges nothing: what it would take if no circuit were open.
+    """
     seconds = stats.recovery(history, to=to)
     bad = tuple(o.op for o in history.operations if o.due >= history.healed and not o.good())
     measured = "never, in the time observed" if seconds is None else f"{seconds:.2f} s"
@@ -157,7 +162,8 @@ def recovery(history: History, _: Ledger, *, to: float = 0.99, within: float = 3
         "recovery",
         seconds is not None and seconds <= within,
         measured=f"{measured} until 3 windows of 1 s with {_percent(to)}",
-        bar="at all" if within == float("inf") else f"<= {within:g} s",
+        bar=("at all" if within == float("inf") else f"<= {within:g} s")
+        + ("" if goal is None else f" (goal {goal:g} s)"),
         offending=bad,
     )
 
