@@ -20,8 +20,8 @@ from connectplugin_interceptors.errors import Delivery, delivery
 
 MOST_IN_FLIGHT: Final = 5000
 _LAG_EVERY: Final = 0.02
-_GC_YOUNG: Final = 50_000
-"""Objects that are made before the garbage collector looks at them."""
+_GC_FULL: Final = 1000
+"""Looks of the garbage collector at what is younger, before it looks at everything."""
 
 _LAST_CALLS: Final = 15.0
 """Seconds after the last arrival in which calls may end; what has not is hung."""
@@ -102,7 +102,7 @@ class OpenLoop:
                 gc.collect()
                 gc.freeze()
                 # What is taken down is kept: a look through all of it is long, and finds nothing.
-                gc.set_threshold(_GC_YOUNG, *gc.get_threshold()[1:])
+                gc.set_threshold(*gc.get_threshold()[:2], _GC_FULL)
                 frozen = True
             if len(self._tasks) >= MOST_IN_FLIGHT:
                 self.dropped += 1
