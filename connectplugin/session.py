@@ -22,6 +22,7 @@ from connectplugin.errors import (
 )
 from connectplugin.wire import CORE_PROTOCOL_VERSION
 from connectplugin_interceptors._gen.google.rpc.error_details_pb import ErrorInfo
+from connectplugin_interceptors.errors import retry_after
 from connectplugin_interceptors.options import with_options
 from connectplugin_interceptors.outcome import Cause, classify
 
@@ -273,6 +274,14 @@ class Session:
         if error.code in {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED}:
             return PluginUnavailableError(
                 f"no plugin could be reached at {self.address}: {error.message}"
+            )
+        if error.code is Code.RESOURCE_EXHAUSTED:
+            # Many hosts come back at once, say, from behind one address.
+            after = retry_after(error)
+            when = "" if after is None else f"; try again in {after:.3g} s"
+            return PluginUnavailableError(
+                f"the plugin at {self.address} takes no more handshakes just now: "
+                f"{error.message}{when}"
             )
         return HandshakeError(
             f"the plugin at {self.address} refused the handshake "

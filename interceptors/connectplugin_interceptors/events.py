@@ -112,7 +112,8 @@ class Rejected(Event):
 class CircuitChanged(Event):
     """A circuit went from one state to another (`closed`, `open`, `half_open`, `isolated`).
 
-    `method` is empty where all methods of an endpoint share the circuit.
+    `method` is what of the endpoint it guards: `package.Service/*`, or one method, or empty for all
+    of it.
     """
 
     endpoint: str

@@ -37,6 +37,7 @@ class Plan:
         attempt_limit: Seconds that its attempts may take on the wire; None for as long as the call.
         idempotent: Whether a call may be executed twice, by its .proto option or an override.
         streams_responses: Whether there may be any number of responses.
+        guarded: What of an endpoint its circuit breaker guards.
         hedge: The policy to hedge by; None if a call of this method is not hedged.
         retry_policy: The policy to retry by; None for a call that is hedged.
         account: What its retries are paid from; `Retry` looks it up when the first call succeeds.
@@ -45,6 +46,7 @@ class Plan:
     __slots__ = (
         "account",
         "attempt_limit",
+        "guarded",
         "hedge",
         "idempotent",
         "limit",
@@ -57,6 +59,8 @@ class Plan:
     def __init__(self, method: MethodInfo[Any, Any], settings: Settings) -> None:
         self.settings = settings
         self.path = f"{method.service_name}/{method.name}"
+        breaker = settings.circuit_breaker
+        self.guarded = "" if breaker is None else breaker.part(self.path)
         stream = method.stream_type
         self.streams_responses = stream is StreamType.SERVER_STREAM or (
             stream is StreamType.BIDI_STREAM

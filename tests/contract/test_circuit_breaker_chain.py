@@ -514,7 +514,9 @@ async def test_each_transition_is_told_once_though_many_fail_together(
     async with experiment.of(Peer(fails(Code.UNAVAILABLE, delay=0.1))):
         await asyncio.gather(*(settled(Shape.UNARY, experiment.client) for _ in range(20)))
         assert experiment.changes == [
-            CircuitChanged("KVService", "", ENDPOINT, "closed", "open", "failure_threshold")
+            CircuitChanged(
+                "KVService", "kv.v1.KVService/*", ENDPOINT, "closed", "open", "failure_threshold"
+            )
         ]
 
 
@@ -648,7 +650,7 @@ async def test_methods_share_a_circuit_unless_it_is_asked_for(experiment: Experi
     async with experiment.of(Peer(DOWN)):
         await experiment.failing(Shape.UNARY, 5)
         await experiment.refused(Shape.SERVER_STREAM)
-    apart = ClientStack(retry_policy=None, circuit_breaker=CircuitBreakerPolicy(per_method=True))
+    apart = ClientStack(retry_policy=None, circuit_breaker=CircuitBreakerPolicy(scope="method"))
     listener = RecordingListener()
     peer = Peer(DOWN)
     async with peer.client(apart, listeners=[listener]) as client:
@@ -747,7 +749,9 @@ async def test_looking_changes_nothing(experiment: Experiment, virtual_time: Vir
         breakers = breakers_of(experiment.client)
 
         def peek(endpoint: str = ENDPOINT) -> float:
-            return breakers.peek(policy, endpoint, Shape.UNARY.path, virtual_time.now())
+            return breakers.peek(
+                policy, endpoint, policy.part(Shape.UNARY.path), virtual_time.now()
+            )
 
         assert peek() == 0
         assert not breakers.status()
@@ -771,7 +775,7 @@ async def test_its_name_says_how_it_stands() -> None:
         probing = asyncio.ensure_future(settled(Shape.UNARY, experiment.client))
         await asyncio.sleep(0.1)
         assert repr(breakers_of(experiment.client)) == (
-            f"<Breakers [<CircuitBreaker {ENDPOINT} half-open 1/1 probes>]>"
+            f"<Breakers [<CircuitBreaker {ENDPOINT} kv.v1.KVService/* half-open 1/1 probes>]>"
         )
         probing.cancel()
         await asyncio.wait([probing])

@@ -12,12 +12,20 @@ from connectrpc.errors import ConnectError
 from pyqwest import Request, Response
 from pyqwest.testing import ASGITransport
 
-from connectplugin import Client, ClientConfig, ServeConfig, create_app
+from connectplugin import (
+    Client,
+    ClientConfig,
+    PluginUnavailableError,
+    ServeConfig,
+    ServerStack,
+    create_app,
+)
 from connectplugin.testing import LoopClock, VirtualTime
 from connectplugin_interceptors.balance.endpoint import EndpointState
 from connectplugin_interceptors.circuit_breaker.machine import CircuitState
 from connectplugin_interceptors.events import AttemptEnded, Event
 from connectplugin_interceptors.outcome import Cause
+from connectplugin_interceptors.server import ServerRateLimitPolicy
 from kv_plugin import KV, kv_plugin
 from server import MemoryKV
 
@@ -33,8 +41,9 @@ class Network:
         for address in addresses:
             self.start(address)
 
-    def start(self, address: str) -> None:
-        self.apps[address] = create_app(ServeConfig(plugins=[kv_plugin.bind(MemoryKV())]))
+    def start(self, address: str, **fields: Any) -> None:
+        config = ServeConfig(plugins=[kv_plugin.bind(MemoryKV())], **fields)
+        self.apps[address] = create_app(config, clock=LoopClock())
 
     async def execute(self, request: Request) -> Response:
         address = "/".join(request.url.split("/")[:3])
@@ -136,6 +145,19 @@ async def test_a_circuit_that_is_open_since_nobody_is_there_ends_when_somebody_s
         await increments(kv, 10)
         assert network.asked[ONE]
         assert circuit(client) is CircuitState.CLOSED
+
+
+async def test_a_server_that_takes_no_more_handshakes_is_unavailable_and_says_when(
+    virtual_time: VirtualTime,
+) -> None:
+    """It read as if host and plugin did not fit."""
+    del virtual_time
+    one_a_minute = ServerRateLimitPolicy(per_second=1 / 60, burst=1)
+    network = Network(ONE)
+    network.start(ONE, stack=ServerStack(rate_limit=one_a_minute))
+    async with opened(network, ONE):
+        with pytest.raises(PluginUnavailableError, match=r"no more handshakes.*again in 60 s"):
+            await opened(network, ONE).__aenter__()
 
 
 async def test_handshakes_with_who_is_gone_keep_a_pace(virtual_time: VirtualTime) -> None:

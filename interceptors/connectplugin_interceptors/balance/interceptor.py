@@ -26,7 +26,7 @@ Q = TypeVar("Q")
 R = TypeVar("R")
 
 Peek: TypeAlias = Callable[..., float]
-"""What `Breakers.peek` is: of a policy, an endpoint's key, a method and the time, the seconds until
+"""What `Breakers.peek` is: of a policy, an endpoint's key, a part and the time, the seconds until
 a call is admitted; 0 if it is now."""
 
 
@@ -177,9 +177,9 @@ class Balance(Link):
         policy = own.call.settings.circuit_breaker
         if peek is None or policy is None:
             return None
-        path = own.call.path
+        part = own.call.plan.guarded
         ready = own.attempt.kind is _READY
-        return lambda endpoint: peek(policy, endpoint.key, path, now, ready=ready)
+        return lambda endpoint: peek(policy, endpoint.key, part, now, ready=ready)
 
     def _responded(self, own: CallContext, endpoint: Endpoint, started: float) -> None:
         policy = own.call.settings.load_balancing

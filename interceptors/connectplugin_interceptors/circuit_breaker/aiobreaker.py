@@ -58,7 +58,7 @@ class AiobreakerMirror:
         breaker: Which nothing else calls through.
         endpoint: The endpoint to follow, as in `CircuitChanged`; by default all, which makes sense
             for a client of one.
-        method: The method to follow, if each has a circuit of its own.
+        method: What of an endpoint to follow, as in `CircuitChanged`: `package.Service/*`, say.
 
     Attributes:
         failures: How often it has raised.

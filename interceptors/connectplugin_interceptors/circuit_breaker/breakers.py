@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from connectplugin_interceptors.clock import Clock
 
-_Key: TypeAlias = str | tuple[str, str]
+_Key: TypeAlias = tuple[str, str]
 _ANY: Final = ""
 
 
@@ -32,7 +32,7 @@ class CircuitStatus:
 
     Attributes:
         endpoint: What it guards.
-        method: `package.Service/Method` if the method has a circuit of its own, else empty.
+        method: What of it: `package.Service/*`, `package.Service/Method`, or empty for all of it.
         state: What it does with calls.
         retry_after: Seconds until a call may pass; 0 if one may pass now, infinite if isolated.
         failures: Failed calls within the window; 0 unless it is closed.
@@ -128,8 +128,8 @@ class Circuit:
 class Breakers:
     """The circuits of a client, made when something is first sent to an endpoint.
 
-    Methods whose policies are equal share the circuits of an endpoint, unless the policy is per
-    method. State is of this process alone.
+    Methods of a service share the circuit of an endpoint if their policies are equal (or more, or
+    fewer: `CircuitBreakerPolicy.scope`). State is of this process alone.
     """
 
     def __init__(self, *, name: str, clock: "Clock", rng: "Random", emit: Emit | None) -> None:
@@ -140,24 +140,25 @@ class Breakers:
         self._circuits = PerPolicy[CircuitBreakerPolicy, dict[_Key, Circuit]](_none_yet)
         self._isolated: set[str] = set()
 
-    def circuit(self, policy: CircuitBreakerPolicy, endpoint: str, method: str) -> Circuit:
-        """The circuit that guards a method of an endpoint.
+    def circuit(self, policy: CircuitBreakerPolicy, endpoint: str, part: str) -> Circuit:
+        """The circuit that guards a part of an endpoint.
 
         Args:
             policy: What is in force.
             endpoint: Its key.
-            method: `package.Service/Method`.
+            part: What `policy.part` says of the method.
         """
         circuits = self._circuits.of(policy)
-        key = (endpoint, method) if policy.per_method else endpoint
+        key = (endpoint, part)
         found = circuits.get(key)
         if found is None:
-            found = circuits[key] = self._made(policy, endpoint, method)
+            found = circuits[key] = self._made(policy, endpoint, part)
         return found
 
-    def _made(self, policy: CircuitBreakerPolicy, endpoint: str, method: str) -> Circuit:
-        own = method if policy.per_method else ""
-        circuit = Circuit(policy, endpoint=endpoint, method=own, client=self._name, emit=self._emit)
+    def _made(self, policy: CircuitBreakerPolicy, endpoint: str, part: str) -> Circuit:
+        circuit = Circuit(
+            policy, endpoint=endpoint, method=part, client=self._name, emit=self._emit
+        )
         if endpoint in self._isolated or _ANY in self._isolated:
             circuit.machine.isolate()
             circuit.tell()
@@ -167,7 +168,7 @@ class Breakers:
         self,
         policy: CircuitBreakerPolicy | None,
         endpoint: str,
-        method: str,
+        part: str,
         now: float,
         *,
         ready: bool = False,
@@ -180,14 +181,13 @@ class Breakers:
         Args:
             policy: What is in force for the method; None admits all.
             endpoint: The key of the endpoint.
-            method: `package.Service/Method`.
+            part: What `policy.part` says of the method.
             now: Seconds of the chain's clock.
             ready: Whether it is a try of a call that waits for readiness.
         """
         if policy is None or policy.dry_run:
             return 0.0
-        key = (endpoint, method) if policy.per_method else endpoint
-        found = self._circuits.of(policy).get(key)
+        found = self._circuits.of(policy).get((endpoint, part))
         if found is not None:
             wait = found.machine.peek(now)
             return 0.0 if ready and found.unreachable and not math.isinf(wait) else wait

@@ -1,9 +1,12 @@
 """When an endpoint is left alone, for how long, and what brings it back."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 from connectplugin_interceptors import validation
 from connectplugin_interceptors.errors import ConfigError
+
+Scope: TypeAlias = Literal["service", "method", "endpoint"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,7 +54,10 @@ class CircuitBreakerPolicy:
             normally takes.
         max_hint: Seconds that a server may ask to be left alone (`retry-after`, ...); a hint
             raises the time that the circuit stays open, above `max_timeout` too. Default 300.
-        per_method: Whether each method of an endpoint has a circuit of its own. Default False.
+        scope: What of an endpoint one circuit guards. `"service"` (default): each of its services
+            (each plugin) has its own, since one that hangs must not take its neighbours along; of a
+            dead endpoint each learns by itself, by a few failures. `"method"`: each method.
+            `"endpoint"`: all of it together.
         dry_run: Whether to let everything through, and only tell in events what would have been
             refused. Default False.
 
@@ -73,7 +79,7 @@ class CircuitBreakerPolicy:
     slow_call_rate: float | None = None
     min_blame_timeout: float = 0.0
     max_hint: float = 300.0
-    per_method: bool = False
+    scope: Scope = "service"
     dry_run: bool = False
 
     def __post_init__(self) -> None:
@@ -90,9 +96,29 @@ class CircuitBreakerPolicy:
         validation.number(self, "jitter", minimum=0, maximum=1)
         for field in ("min_blame_timeout", "max_hint"):
             validation.number(self, field, minimum=0, unit="seconds")
-        for field in ("per_method", "dry_run"):
-            validation.instance(self, field, bool)
+        validation.instance(self, "dry_run", bool)
+        if self.scope not in get_args(Scope):
+            known = ", ".join(map(repr, get_args(Scope)))
+            msg = f"CircuitBreakerPolicy.scope is {self.scope!r}; it must be one of {known}"
+            raise ConfigError(msg)
         self._check_together()
+
+    def part(self, path: str) -> str:
+        """What of an endpoint the circuit of a method guards.
+
+        Args:
+            path: `package.Service/Method`.
+
+        Returns:
+            The path, `package.Service/*`, or nothing for all of it.
+        """
+        match self.scope:
+            case "method":
+                return path
+            case "service":
+                return path.partition("/")[0] + "/*"
+            case "endpoint":
+                return ""
 
     def _check_together(self) -> None:
         if self.timeout > self.max_timeout:

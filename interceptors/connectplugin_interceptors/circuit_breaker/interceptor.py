@@ -33,7 +33,7 @@ _SUCCESS: Final = Outcome.SUCCESS
 
 
 class CircuitBreaker(Admission[Held | None]):
-    """Guards each endpoint; which policy is in force is the method's affair.
+    """Guards each service of each endpoint; which policy is in force is the method's affair.
 
     The endpoint is the one that the balancer has picked for the attempt, else the client's address.
 
@@ -85,7 +85,7 @@ class CircuitBreaker(Admission[Held | None]):
     def _circuit(self, policy: CircuitBreakerPolicy, ctx: CallContext) -> Circuit:
         endpoint = ctx.attempt.endpoint
         key = (ctx.server_address or _NOWHERE) if endpoint is None else endpoint.key
-        return self.breakers.circuit(policy, key, ctx.call.plan.path)
+        return self.breakers.circuit(policy, key, ctx.call.plan.guarded)
 
     def _admit(self, policy: CircuitBreakerPolicy, ctx: CallContext) -> Held | None:
         call = ctx.call
@@ -156,7 +156,7 @@ class CircuitBreaker(Admission[Held | None]):
             )
         if enforced:
             raise CircuitOpenError(
-                _refusal(call.path, circuit.label, state, retry_after),
+                _refusal(call.path, circuit.endpoint, state, retry_after),
                 reason=state.value,
                 retry_after=retry_after,
             )

@@ -1,7 +1,7 @@
 """What a breaker's policy refuses, and that it says why."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,6 +11,7 @@ from connectplugin_interceptors import (
     ConfigError,
     DeadlinePolicy,
 )
+from connectplugin_interceptors.circuit_breaker.config import Scope
 
 
 def test_defaults_are_those_of_the_reference() -> None:
@@ -20,7 +21,7 @@ def test_defaults_are_those_of_the_reference() -> None:
     assert (policy.timeout, policy.max_timeout, policy.jitter) == (1.0, 5.0, 0.5)
     assert (policy.lease, policy.max_hint, policy.min_blame_timeout) == (10.0, 300.0, 0.0)
     assert policy.slow_call_duration is policy.slow_call_rate is None
-    assert not policy.per_method
+    assert policy.scope == "service"
     assert not policy.dry_run
 
 
@@ -46,7 +47,7 @@ def test_defaults_are_those_of_the_reference() -> None:
         ("slow_call_rate", 0),
         ("min_blame_timeout", -0.1),
         ("max_hint", "5 minutes"),
-        ("per_method", 1),
+        ("scope", "host"),
         ("dry_run", None),
     ],
 )
@@ -102,3 +103,8 @@ def test_the_breaker_stands_between_retry_and_the_rate_limit() -> None:
     order = [described.index(part) for part in ("retry", "circuit breaker", "rate limit")]
     assert order == sorted(order)
     assert "circuit breaker        off" in ClientStack.bare().describe()
+
+
+def test_what_of_an_endpoint_a_circuit_guards() -> None:
+    parts = [CircuitBreakerPolicy(scope=scope).part("a.b.C/D") for scope in get_args(Scope)]
+    assert parts == ["a.b.C/*", "a.b.C/D", ""]
