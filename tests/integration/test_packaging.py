@@ -48,7 +48,7 @@ def names_in(wheel: Path) -> set[str]:
 def source_files() -> Iterator[str]:
     for package, folder in SOURCES.items():
         for path in folder.rglob("*"):
-            if path.suffix == ".py" or path.name == "py.typed":
+            if path.suffix == ".py" or path.name in {"py.typed", "report.schema.json"}:
                 yield f"{package}/{path.relative_to(folder).as_posix()}"
     for path in (ROOT / "chaos" / "scenarios").iterdir():
         yield f"connectplugin_chaos/scenarios/{path.name}"

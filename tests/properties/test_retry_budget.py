@@ -65,7 +65,7 @@ class BudgetModel(RuleBasedStateMachine):
                 self.the_window_is_kept(reserve=reserve)
 
     def the_window_is_kept(self, *, reserve: bool) -> None:
-        allowed = self.ratio * self.within(self.successes, self.window)
+        allowed = self.ratio * self.within(self.successes, self.window + SLACK)
         if reserve:
             allowed += self.reserve * self.window
         assert self.within(self.withdrawals, self.window - SLACK) <= allowed + SLACK
