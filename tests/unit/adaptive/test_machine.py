@@ -8,6 +8,7 @@ from connectplugin_interceptors.adaptive.machine import (
     AdaptiveLimitMachine,
     Reason,
     Release,
+    _correlation,  # pyright: ignore[reportPrivateUsage]  # as pure as a formula can be
 )
 
 
@@ -157,3 +158,39 @@ def test_repr_is_for_a_person_at_night() -> None:
     assert repr(driver.machine) == "<AdaptiveLimit 100 (initial), baseline unknown>"
     driver.window(0.01, in_flight=10)
     assert repr(driver.machine) == "<AdaptiveLimit 100 (kept), baseline 10.0 ms>"
+
+
+def test_pearsons_correlation() -> None:
+    up, down, bent = [1.0, 2.0, 3.0, 4.0], [8.0, 6.0, 4.0, 2.0], [1.0, 2.0, 2.0, 1.0]
+    assert _correlation(up, up) == pytest.approx(1.0)
+    assert _correlation(up, down) == pytest.approx(-1.0)
+    assert _correlation(up, bent) == pytest.approx(0.0)
+    # By hand: means 2.5 and 3; products 5; squares 5 and 6.
+    assert _correlation(up, [2.0, 3.0, 2.0, 5.0]) == pytest.approx(4.0 / (5.0 * 6.0) ** 0.5)
+    # Durations of milliseconds vary by millionths.
+    assert _correlation([0.001, 0.002, 0.003], [5.0, 5.1, 5.2]) == pytest.approx(1.0)
+
+
+def test_what_does_not_vary_is_correlated_with_nothing() -> None:
+    assert _correlation([1.0, 2.0], [3.0, 3.0]) == 0.0
+    assert _correlation([3.0, 3.0], [1.0, 2.0]) == 0.0
+
+
+def test_the_throughput_is_the_successes_of_the_window_by_its_length() -> None:
+    driver = Driver(max_limit=100)
+    driver.window(0.01)
+    begun = driver.now
+    driver.window(0.01, dropped=4)
+    window = driver.machine._history[-1]  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    assert window.throughput == pytest.approx((FEWEST_SAMPLES - 4) / (driver.now - begun))
+
+
+def test_of_many_samples_every_second_one_is_kept_and_again() -> None:
+    machine = AdaptiveLimitMachine(AdaptiveLimitPolicy(), 0.0)
+    for number in range(1, 1537):
+        # All within the first millisecond, so the window stays open.
+        machine.sample(now=0.001, duration=number * 1e-7, release=Release.SUCCESS, in_flight=1)
+    # Halved after 512 calls, and after 1,024: from then on one in four is kept.
+    samples = machine._samples  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    kept = [round(duration * 1e7) for duration in samples]
+    assert kept == list(range(4, 1537, 4))

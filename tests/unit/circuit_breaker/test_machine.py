@@ -420,3 +420,39 @@ def test_watching_for_slow_calls_changes_nothing_about_failures() -> None:
     for _ in range(30):
         call(breaker, OK, 100.0)
     assert breaker.state is CLOSED
+
+
+def test_a_call_that_went_ahead_without_a_permit_counts_when_it_succeeds() -> None:
+    breaker = machine(failure_threshold=3)
+    phase = breaker.calm
+    assert phase is not None
+    for _ in range(2):
+        call(breaker, FAIL, 10.0)
+    breaker.succeeded(phase, 10.0)
+    assert phase.run == 0  # the run of failures is over
+    assert phase.calls.counts(10.0) == (2, 3)
+
+
+def test_a_late_success_of_a_calm_phase_says_nothing() -> None:
+    breaker = machine(failure_threshold=1)
+    phase = breaker.calm
+    assert phase is not None
+    call(breaker, FAIL, 10.0)
+    assert breaker.state is OPEN
+    before = phase.run
+    breaker.succeeded(phase, 10.0)
+    assert breaker.state is OPEN
+    assert phase.run == before
+
+
+def test_each_move_says_why() -> None:
+    breaker = opened(failure_threshold=1)
+    breaker.probe_now(0.1)
+    breaker.reset()
+    breaker.force_open(0.2)
+    assert [move.reason for move in breaker.moves] == [
+        MoveReason.FAILURE_THRESHOLD,
+        MoveReason.HEALTH,
+        MoveReason.BY_HAND,
+        MoveReason.BY_HAND,
+    ]

@@ -141,3 +141,32 @@ def test_repr_is_for_a_person_at_night() -> None:
     machine = drained(RateLimitMachine(per_second=10.0, burst=1.0))
     machine.enqueue("k", 1.0)
     assert repr(machine) == "<RateLimit 10/s, burst 1, 1 keys, 1 waiting>"
+
+
+def test_a_bucket_that_owes_more_than_it_holds_is_empty_for_its_waiters_too() -> None:
+    machine = drained(RateLimitMachine(per_second=1.0, burst=10.0), 1_000.0)
+    assert machine.admit("k", 1.0, 1_000.0) == 1.0
+    turn = machine.enqueue("k", 1.0)
+    assert machine.take(turn, 0.0) == 1.0  # time went back
+    assert machine.take(turn, 1.0) == 0.0
+    assert machine.quota("k", 1.0).full_in == 10.0
+
+
+def test_what_rounding_has_left_is_forgiven_and_no_more() -> None:
+    """A caller that comes too early by a rounding pays no more than the bucket holds."""
+    machine = drained(RateLimitMachine(per_second=1.0, burst=10.0))
+    early = 1.0 - 5e-10
+    assert machine.admit("k", 1.0, early) == 0.0
+    assert machine.quota("k", early).full_in <= 10.0
+    assert machine.admit("k", 1.0, early + 1.0) == 0.0
+
+
+def test_who_has_waited_leaves_nothing_owed() -> None:
+    machine = drained(RateLimitMachine(per_second=1.0, burst=10.0))
+    turn = machine.enqueue("k", 0.1)
+    machine.leave(turn)
+    again = machine.enqueue("k", 1.0)
+    assert again.bucket.owed == 1.0
+    machine.leave(again)
+    assert again.bucket.owed == 0.0
+    assert machine.head(again.bucket) is None
