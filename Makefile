@@ -87,6 +87,8 @@ generate: $(DEV_READY) ## write all generated code anew from the .proto files
 	$(BIN)/connectplugin generate chaos/proto --out chaos/connectplugin_chaos/_gen
 	$(BIN)/connectplugin generate examples/kv/proto --out examples/kv/gen
 	$(BIN)/connectplugin generate tests/protos --out tests/gen
+	$(BIN)/connectplugin-chaos list --claims > chaos/CLAIMS.md
+	$(BIN)/python -m connectplugin_chaos.report.model > chaos/connectplugin_chaos/report/report.schema.json
 
 bench: $(DEV_READY) ## what the chain costs per call, as ratios, beside grpc.aio
 	@PYTHONPATH=examples/kv/gen exec $(BIN)/python -m benchmarks $(ARGS)

@@ -291,6 +291,18 @@ def test_isolation_looks_at_the_others_only() -> None:
     assert judged("isolation", (unheard, ledger), **ask).evidence == (86,)
 
 
+def test_bystanders_may_take_a_fifth_longer_while_the_fault_lasts() -> None:
+    def slower(seconds: float) -> tuple[History, Ledger]:
+        history = load(6.0)
+        for o in history.operations:
+            if 2.0 <= o.due < 4.0:
+                history = change(history, o.op, ended=o.due + seconds)
+        return history, NOTHING
+
+    assert holds("isolation", slower(0.0599))
+    assert not holds("isolation", slower(0.0601))
+
+
 def held_by(process: str, **changed: float) -> tuple[History, Ledger]:
     history, ledger = plain()
     notices = [n for n in history.notices if n.kind != "resource"]

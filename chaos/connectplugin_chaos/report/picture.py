@@ -92,7 +92,7 @@ def svg(scenario: ScenarioEntry, histories: Mapping[str, History]) -> str:
     colours = inks(names)
     success, _, attempts = Drawing(histories, colours).together()
     width = 2 * WIDTH + 3 * _MARGIN
-    height = _HEAD + HEIGHT + _KEY + 3 * _MARGIN
+    height = _HEAD + HEIGHT + _KEY + _MARGIN
     title = f"{scenario['id']}: {scenario['title']} (seed {scenario['seed']})"
     parts = [
         f'<text x="{_MARGIN + LEFT}" y="{_MARGIN + 8}" class="title">{escape(plot.title)}</text>'
