@@ -144,7 +144,7 @@ def test_the_page_needs_nothing_but_a_browser() -> None:
         "circuits",
         "cut",  # the fault, by its name
         "at_most_once",
-        "calls offend",
+        "offend",
         "pipelining",
     ):
         assert wanted in text, wanted
