@@ -456,3 +456,10 @@ def test_each_move_says_why() -> None:
         MoveReason.BY_HAND,
         MoveReason.BY_HAND,
     ]
+
+
+def test_an_answer_soon_after_health_let_a_probe_through_does_not_close_it_yet() -> None:
+    breaker = opened(failure_threshold=1)
+    breaker.probe_now(0.1)
+    call(breaker, ANSWERED, 0.2)
+    assert breaker.state is HALF_OPEN

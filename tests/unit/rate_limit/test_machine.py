@@ -152,13 +152,21 @@ def test_a_bucket_that_owes_more_than_it_holds_is_empty_for_its_waiters_too() ->
     assert machine.quota("k", 1.0).full_in == 10.0
 
 
-def test_what_rounding_has_left_is_forgiven_and_no_more() -> None:
-    """A caller that comes too early by a rounding pays no more than the bucket holds."""
+def test_roundings_are_forgiven_and_do_not_add_up() -> None:
+    """Each call comes a hair too early: together they come earlier than one call may."""
     machine = drained(RateLimitMachine(per_second=1.0, burst=10.0))
-    early = 1.0 - 5e-10
-    assert machine.admit("k", 1.0, early) == 0.0
-    assert machine.quota("k", early).full_in <= 10.0
-    assert machine.admit("k", 1.0, early + 1.0) == 0.0
+    for number in range(1, 5_000):
+        now = number * (1.0 - 4e-10)
+        assert machine.admit("k", 1.0, now) == 0.0, number
+        assert machine.admit("k", 1.0, now) > 0.9, number
+
+
+def test_nor_do_those_of_callers_who_have_waited() -> None:
+    machine = drained(RateLimitMachine(per_second=1.0, burst=10.0))
+    for number in range(1, 5_000):
+        now = number * (1.0 - 4e-10)
+        assert machine.take(machine.enqueue("k", 1.0), now) == 0.0, number
+        assert machine.admit("k", 1.0, now) > 0.9, number
 
 
 def test_who_has_waited_leaves_nothing_owed() -> None:
