@@ -20,6 +20,7 @@ INSTALL_PROJECT := $(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 
 RUN_READY := $(VENV)/.ready-run
 DEV_READY := $(VENV)/.ready-dev
+BENCH_READY := $(VENV)/.ready-bench
 
 .PHONY: help demo test check generate bench toxiproxy setup lock clean
 
@@ -90,7 +91,7 @@ generate: $(DEV_READY) ## write all generated code anew from the .proto files
 	$(BIN)/connectplugin-chaos list --claims > chaos/CLAIMS.md
 	$(BIN)/python -m connectplugin_chaos.report.model > chaos/connectplugin_chaos/report/report.schema.json
 
-bench: $(DEV_READY) ## what the chain costs per call, as ratios, beside grpc.aio
+bench: $(BENCH_READY) ## what the chain costs per call, as ratios, beside grpc.aio and other libraries (2 min)
 	@PYTHONPATH=examples/kv/gen exec $(BIN)/python -m benchmarks $(ARGS)
 
 TOXIPROXY := .tools/bin/toxiproxy-server
@@ -132,6 +133,8 @@ lock: ## resolve the lock files anew from pyproject.toml
 		--constraints requirements/run.txt --output-file requirements/dev.txt pyproject.toml
 	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt \
 		--output-file requirements/mutants.txt requirements/mutants.in
+	build/lock/bin/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt \
+		--output-file requirements/bench.txt requirements/bench.in
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-header --no-annotate
@@ -153,6 +156,11 @@ $(RUN_READY): requirements/run.txt pyproject.toml | $(BIN)/python
 	@echo "installing what running needs (requirements/run.txt)" >&2
 	@$(PIP_INSTALL) --require-hashes -r requirements/run.txt
 	@$(INSTALL_PROJECT)
+	@touch $@
+
+$(BENCH_READY): requirements/bench.txt | $(DEV_READY)
+	@echo "installing what the benchmarks measure beside, and draw with (requirements/bench.txt)" >&2
+	@$(PIP_INSTALL) --require-hashes -r requirements/bench.txt
 	@touch $@
 
 $(DEV_READY): requirements/dev.txt pyproject.toml | $(BIN)/python

@@ -7,12 +7,15 @@ from typing import Any, Final
 from connectrpc.method import IdempotencyLevel, MethodInfo, StreamType
 from connectrpc.request import Headers, RequestContext
 
+from benchmarks.floor import Floor
 from benchmarks.measure import Arm
 from benchmarks.service import REQUEST
-from connectplugin_interceptors import ClientStack
+from connectplugin_interceptors import ClientStack, RateLimitPolicy
+from connectplugin_interceptors.balance.pool import EndpointPool
+from connectplugin_interceptors.generated import needed_links
 from kv.v1.kv_pb import GetRequest, GetResponse, WatchRequest, WatchResponse
 
-_GET: Final = MethodInfo(
+GET: Final = MethodInfo(
     name="Get",
     service_name="kv.v1.KVService",
     input=GetRequest,
@@ -76,22 +79,31 @@ def unary_arm(name: str, execute: Any) -> Arm:
 
     async def run(count: int) -> None:
         for _ in range(count):
-            await execute(REQUEST, fresh(_GET))
+            await execute(REQUEST, fresh(GET))
 
     return Arm(name, run)
 
 
 def links_of(stack: ClientStack) -> list[Any]:
-    """A stack's interceptors, as `client` would use them."""
-    return stack.interceptors(observed=True)
+    """A stack's interceptors, as `stack.client` uses them for one address."""
+    pool = EndpointPool(["http://127.0.0.1:8080"], fixed=True)
+    return needed_links(stack.interceptors(observed=True, pool=pool), {})
 
 
 def unary_arms() -> list[Arm]:
-    """A unary call: no chain, the least, the standard."""
+    """A unary call: no chain, the least, the standard, and the standard with a rate limit."""
+    limited = ClientStack(rate_limit=RateLimitPolicy(per_second=1e9))
     return [
         unary_arm("no chain", leaf),
-        unary_arm("ClientStack.bare()", composed(links_of(ClientStack.bare()), leaf)),
-        unary_arm("ClientStack()", composed(links_of(ClientStack()), leaf)),
+        unary_arm("hand-written floor", composed([Floor()], leaf)),
+        *[
+            unary_arm(name, composed(links_of(stack), leaf))
+            for name, stack in (
+                ("ClientStack.bare()", ClientStack.bare()),
+                ("ClientStack()", ClientStack()),
+                ("ClientStack(rate_limit=...)", limited),
+            )
+        ],
     ]
 
 
