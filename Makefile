@@ -91,7 +91,7 @@ generate: $(DEV_READY) ## write all generated code anew from the .proto files
 	$(BIN)/connectplugin-chaos list --claims > chaos/CLAIMS.md
 	$(BIN)/python -m connectplugin_chaos.report.model > chaos/connectplugin_chaos/report/report.schema.json
 
-bench: $(BENCH_READY) ## what the chain costs per call, as ratios, beside grpc.aio and other libraries (2 min)
+bench: $(BENCH_READY) ## what the chain costs per call, as ratios, beside a floor, other libraries and grpc.aio (2 min)
 	@PYTHONPATH=examples/kv/gen exec $(BIN)/python -m benchmarks $(ARGS)
 
 TOXIPROXY := .tools/bin/toxiproxy-server
